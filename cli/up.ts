@@ -119,7 +119,8 @@ async function runningAudit(config: Config, natsUrl: string, log: Logger): Promi
 async function runningApi(config: Config, natsUrl: string, log: Logger): Promise<RunningApi> {
   const { startApi } = await import("../services/api/server.ts");
   const { httpHost: host, httpPort: port, httpNames: names = [], tls, tlsCa: caFile } = config;
-  const natsUrls = { requests: natsUrlAs(config, natsUrl, "http"), events: natsUrlAs(config, natsUrl, "events") };
+  const events = natsUrlAs(config, natsUrl, "events");
+  const natsUrls = { requests: natsUrlAs(config, natsUrl, "http"), events, control: events };
   const userByKey = usersByKey(usersFileOf(config));
   const userOf = (key: string): HttpUser | undefined => {
     const user = userByKey(key);

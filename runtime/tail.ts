@@ -6,7 +6,7 @@
 // A place is a sequence AND a stored time. A broker that crashed may have lost its last messages and given their
 // sequences to others. Then reading continues by time.
 import type { Bus } from "./bus.ts";
-import { directBatch } from "./direct-get.ts";
+import { directBatch, type Wanted } from "./direct-get.ts";
 import { type StoredMessage, storedMessage, streamInfo } from "./jetstream-api.ts";
 import { type News, StreamNews, wentBack } from "./stream-news.ts";
 
@@ -25,13 +25,13 @@ export interface TailOptions {
   until?: number;
   /** Absent: it asks for itself. Followers of one stream share it. */
   news?: News;
+  /** What comes with one direct get: it must not fill the connection, or the memory. Absent: what one reader may have. */
+  batch?: Pick<Wanted, "messagesMax" | "bytesMax">;
   signal?: AbortSignal;
   onTrouble?: (error: unknown) => void;
 }
 
-/** Of one direct get: what comes at once must not fill the connection, or the memory. */
-const messagesMax = 256;
-const bytesMax = 2 * 1024 ** 2;
+const usualBatch = { messagesMax: 256, bytesMax: 2 * 1024 ** 2 };
 const pauseMs = 200;
 /** The replica that was asked may be gone. A silence for this long ends a try. After each silence it is twice as long. */
 const silenceMs = { first: 500, max: 5000 };
@@ -72,7 +72,7 @@ type Once = TailOptions & { news: News; silenceMsMax: number };
 
 /** Until trouble, until aborted, or to the end of the stored messages if there is a bound. */
 async function* once(options: Once, place: Place): AsyncGenerator<StoredMessage> {
-  const { bus, stream, subject, until, news, silenceMsMax, signal } = options;
+  const { bus, stream, subject, until, news, silenceMsMax, signal, batch: bounds = usualBatch } = options;
   /** At a start by time, there may be messages that are known. */
   const isNew = (message: StoredMessage): boolean => message.seq > place.seq || message.storedAt > place.at;
   let seq = await firstAfter(options, place);
@@ -88,7 +88,7 @@ async function* once(options: Once, place: Place): AsyncGenerator<StoredMessage>
     for (;;) {
       let isBehind = false;
       if (hasMore && inBatches) {
-        const batch = await directBatch(bus, stream, { subject, seq, messagesMax, bytesMax, silenceMsMax });
+        const batch = await directBatch(bus, stream, { subject, seq, ...bounds, silenceMsMax });
         for (const message of batch.messages) {
           readTo = message.seq;
           seq = readTo + 1;

@@ -5,6 +5,7 @@ import type { Logger } from "pino";
 import { poolNameSchema } from "../../events/ids.ts";
 import { type Refusal, refuse, requestBytesMax } from "../../protocol/refusal.ts";
 import type { AskFor } from "./ask.ts";
+import { boundConnections, headLookMs, headMsMax } from "./connections.ts";
 import { type Door, forbiddenTo, letIn } from "./door.ts";
 import { eventRoutes } from "./event.ts";
 import { healthRoutes } from "./health.ts";
@@ -28,16 +29,19 @@ export interface ApiPorts {
   door: Door;
   /** In PEM; undefined: no TLS. */
   certificate?: { cert: string; key: string } | undefined;
+  /** The most connections. Absent: what the process can bear. */
+  connectionsMax?: number;
 }
 
 /** A request must have arrived in full by then. */
 const arrivalMsMax = 120_000;
+const heads = { headersTimeout: headMsMax, connectionsCheckingInterval: headLookMs };
 
 export async function buildApi(ports: ApiPorts): Promise<Api> {
   const { ask, ledgers, log, version, door, certificate } = ports;
   const api: Api = fastify({
     // Its type would go through every route, and makes no difference there.
-    ...((certificate === undefined ? {} : { https: certificate }) as object),
+    ...((certificate === undefined ? { http: heads } : { https: { ...certificate, ...heads } }) as object),
     logger: false,
     bodyLimit: requestBytesMax,
     requestTimeout: arrivalMsMax,
@@ -53,6 +57,7 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
       else socket.destroy();
     },
   });
+  boundConnections(api.server, { log, max: ports.connectionsMax });
   // Both are set by the next hook, or the request is refused there.
   api.decorateRequest("user");
   api.decorateRequest("ask");

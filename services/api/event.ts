@@ -10,13 +10,12 @@ import type { Read } from "../../protocol/request.ts";
 import { rolesFor } from "../../protocol/verbs.ts";
 import type { Place } from "../../runtime/tail.ts";
 import type { Ledgers } from "./ledger.ts";
+import { Readers } from "./readers.ts";
 import { refusalOf, sendRefusal } from "./refusal.ts";
 import { type Api, inPool } from "./request.ts";
 import { answers } from "./routes.ts";
 import { shownCommit } from "./shown-commit.ts";
 
-/** Each follower reads the ledger for itself. */
-const followersMax = 100;
 /** Proxies and load balancers consider a silent connection dead after half a minute. This is less. */
 const heartbeatMs = 10_000;
 /** A client that reads nothing for this long is cut off. It can reconnect and continue where it was. */
@@ -37,7 +36,7 @@ interface EventPorts {
 
 /** @returns how many clients follow at the moment. */
 export function eventRoutes(api: Api, { ledgers, log, isKnown }: EventPorts): () => number {
-  let followers = 0;
+  const readers = new Readers();
 
   api.get(
     "/v1/pools/:pool/events",
@@ -58,20 +57,17 @@ export function eventRoutes(api: Api, { ledgers, log, isKnown }: EventPorts): ()
       const { pool } = request.params;
       const asked = placeAsked({ lastEventId: request.headers["last-event-id"], from: request.query.from });
       if ("refusal" in asked) return sendRefusal(reply, asked.refusal);
-      if (followers >= followersMax) {
-        const message = `${followersMax} clients follow ledgers here already.`;
-        return sendRefusal(reply, refuse("overloaded", message, { retryAfterMs: 5000 }));
-      }
-      const last = await ledgers.last(pool);
-      if (last === undefined) return sendRefusal(reply, unknownPool(pool));
       if (reply.raw.closed) return reply;
-
+      const reader = readers.begin(request.user.name);
+      if ("refusal" in reader) return sendRefusal(reply, reader.refusal);
       const gone = new AbortController();
-      followers++;
       reply.raw.once("close", () => {
-        followers--;
+        reader.end();
         gone.abort();
       });
+      const last = await ledgers.last(pool);
+      if (last === undefined) return sendRefusal(reply, unknownPool(pool));
+      if (gone.signal.aborted) return reply;
       const messages = ledgers.follow(pool, asked.value ?? { seq: last.seq, at: last.storedAt }, gone.signal);
       const stream = new PassThrough();
       const show = request.user.role === "admin" ? (text: string): string => text : shownCommit;
@@ -85,7 +81,7 @@ export function eventRoutes(api: Api, { ledgers, log, isKnown }: EventPorts): ()
         .send(stream);
     },
   );
-  return () => followers;
+  return () => readers.count;
 }
 
 type Commits = ReturnType<Ledgers["follow"]>;

@@ -12,8 +12,16 @@ import { type Place, tail } from "../../runtime/tail.ts";
 
 export type Ledgers = ReturnType<typeof ledgersOn>;
 
-/** Before the first picker there is no stream. */
-export function ledgersOn(bus: Bus, onTrouble: (error: unknown) => void) {
+/** Of one reader at once. Readers may be many, and slow. */
+const batch = { messagesMax: 64, bytesMax: 256 * 1024 };
+
+/**
+ * Before the first picker there is no stream.
+ * @param buses Commits come over one connection. Everything else is asked over another one, so that no reader can delay
+ * a health check.
+ */
+export function ledgersOn(buses: { control: Bus; events: Bus }, onTrouble: (error: unknown) => void) {
+  const { control: bus, events } = buses;
   /** The ledger's last commit. */
   const last = (pool: string): Promise<StoredMessage | undefined> =>
     ifStream(storedMessage(bus, ledgerStream, { last_by_subj: ledgerSubject(pool) }));
@@ -48,7 +56,7 @@ export function ledgersOn(bus: Bus, onTrouble: (error: unknown) => void) {
     },
     /** Every commit after a place, and all later ones. Ends when aborted. */
     follow: (pool: string, from: Place, signal: AbortSignal): AsyncIterable<StoredMessage> =>
-      tail({ bus, stream: ledgerStream, subject: ledgerSubject(pool), from, news, signal, onTrouble }),
+      tail({ bus: events, stream: ledgerStream, subject: ledgerSubject(pool), from, news, batch, signal, onTrouble }),
   };
 }
 

@@ -4,8 +4,10 @@
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import type { ListScheme } from "../../protocol/proxy.ts";
-import type { Refusal } from "../../protocol/refusal.ts";
+import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import { codeOf } from "../../runtime/fault.ts";
 import { Refused } from "./refusal.ts";
+import { stopped } from "./slices.ts";
 
 /** The input of a thread. */
 export interface LongBody {
@@ -22,6 +24,7 @@ export type Batch = { items: unknown[] } | { refusal: Refusal } | { end: true };
 const longBytes = 256 * 1024;
 /** Each may need ten times its body in memory. */
 const threadsMax = 2;
+const threadMegabytesMax = 512;
 const pauseAfterMs = 5;
 
 let threads = 0;
@@ -31,25 +34,57 @@ export function isLong(bytes: Uint8Array): boolean {
   return bytes.length > longBytes;
 }
 
-/** @throws Refused if the body is not valid, before the first item. */
-export async function* readOffLoop<T>(body: LongBody): AsyncGenerator<T> {
-  if (threads >= threadsMax) await new Promise<void>((resolve) => waiting.push(resolve));
-  else threads++;
-  const worker = new Worker(new URL("./long-body.ts", import.meta.url), { workerData: body });
+/**
+ * The body's bytes are passed on to the thread, and are empty afterwards.
+ * @throws Refused if the body is not valid, before the first item; or if it is to stop.
+ */
+export async function* readOffLoop<T>(body: LongBody, stopping: AbortSignal): AsyncGenerator<T> {
+  await place(stopping);
+  const { buffer, byteLength } = body.bytes;
+  const worker = new Worker(new URL("./long-body.ts", import.meta.url), {
+    workerData: body,
+    // A buffer that others share is copied.
+    transferList: buffer instanceof ArrayBuffer && buffer.byteLength === byteLength ? [buffer] : [],
+    resourceLimits: { maxOldGenerationSizeMb: threadMegabytesMax },
+  });
   try {
     for (;;) {
       worker.postMessage("next");
-      const [batch] = (await once(worker, "message")) as [Batch]; // `long-body.ts` posts this type.
+      const [batch] = (await once(worker, "message", { signal: stopping })) as [Batch]; // As `long-body.ts` posts it.
       if ("refusal" in batch) throw new Refused(batch.refusal);
       if ("end" in batch) return;
       yield* batch.items as T[]; // The items of this kind of body.
     }
+  } catch (error) {
+    if (stopping.aborted) throw new Refused(stopped);
+    if (codeOf(error) !== "ERR_WORKER_OUT_OF_MEMORY") throw error;
+    throw new Refused(
+      refuse("too-large", "This JSON needs too much memory to be read. Send it in parts, or as lines."),
+    );
   } finally {
     await worker.terminate();
     const next = waiting.shift();
     if (next === undefined) threads--;
     else next();
   }
+}
+
+/** Resolves when there is room for a thread. @throws Refused if it is to stop first. */
+async function place(stopping: AbortSignal): Promise<void> {
+  if (stopping.aborted) throw new Refused(stopped);
+  if (threads < threadsMax) return void threads++;
+  await new Promise<void>((resolve, reject) => {
+    const begin = (): void => {
+      stopping.removeEventListener("abort", leave);
+      resolve();
+    };
+    const leave = (): void => {
+      waiting.splice(waiting.indexOf(begin), 1);
+      reject(new Refused(stopped));
+    };
+    waiting.push(begin);
+    stopping.addEventListener("abort", leave, { once: true });
+  });
 }
 
 /** Lets other work run every few milliseconds. */

@@ -9,7 +9,7 @@ import { rolesFor, routeOf } from "../../protocol/verbs.ts";
 import { type Ask, sendAnswer } from "./ask.ts";
 import { isDeep, outcomesIn, textOf } from "./body.ts";
 import { isLong, readOffLoop, withPauses } from "./off-loop.ts";
-import { sendRefusal } from "./refusal.ts";
+import { type AnyReply, sendRefusal } from "./refusal.ts";
 import { type Api, bytesOf, inPool, listBytesMax, tooDeep } from "./request.ts";
 import { described } from "./routes.ts";
 import { askInSlices, type Sized, slicesOf } from "./slices.ts";
@@ -29,48 +29,54 @@ export function outcomeRoute(api: Api): void {
         body: z.union([outcomeSchema, z.array(outcomeSchema)]),
       },
     },
-    async (request, reply) => {
-      const { ask } = request;
-      const { pool } = request.params;
-      const bytes = bytesOf(request.body);
-      let outcomes: AsyncIterable<unknown>;
-      if (isLong(bytes)) outcomes = readOffLoop({ what: "outcomes", bytes });
-      else {
-        const read = parseJson(textOf(bytes));
-        if ("refusal" in read) return sendRefusal(reply, read.refusal);
-        const list = outcomesIn(read.value);
-        if (list === undefined && isDeep(read.value)) return sendRefusal(reply, tooDeep);
-        if (list === undefined) return sendAnswer(reply, await ask({ verb: "report", pool, body: read.value }));
-        outcomes = withPauses(list);
-      }
-      const total = { accepted: 0, ignored: [] as IgnoredOutcome[], ignoredCount: 0 };
-      const warnings = new Set<string>();
-      const unreadable: Refusal[] = [];
-      const stops = new Map<string, number>();
-      const refusal = await askInSlices(partsOf(ask, unreadable), {
-        verb: "report",
-        pool,
-        slices: slicesOf(sized(outcomes), outcomesMax),
-        body: (slice) => ({ outcomes: slice }),
-        take: (part: ReportReply & { warnings?: string[] }) => {
-          total.accepted += part.accepted;
-          total.ignored.push(...part.ignored.slice(0, ignoredListedMax - total.ignored.length));
-          total.ignoredCount += part.ignoredCount;
-          for (const each of part.warnings ?? []) warnings.add(each);
-          for (const { leaseId, until } of part.stop) stops.set(leaseId, until);
-        },
-      });
-      if (refusal !== undefined) return sendRefusal(reply, refusal);
-      const { ignored, ignoredCount } = total;
-      const [first] = unreadable;
-      const unread = unreadable.reduce((sum, each) => sum + (each.ignoredCount ?? 0), 0);
-      const said = [...warnings].slice(0, warningsMax);
-      if (first !== undefined && total.accepted === 0 && unread === ignoredCount)
-        return sendRefusal(reply, { ...first, ignored, ignoredCount });
-      const stop = [...stops].map(([leaseId, until]) => ({ leaseId, until }));
-      return reply.send(withWarnings({ ...total, stop }, said));
-    },
+    (request, reply) => request.upload.job((stopping) => report(request, reply, stopping)),
   );
+}
+
+async function report(
+  { ask, params: { pool }, body }: { ask: Ask; params: { pool: string }; body: unknown },
+  reply: AnyReply,
+  stopping: AbortSignal,
+): Promise<AnyReply> {
+  const bytes = bytesOf(body);
+  let outcomes: AsyncIterable<unknown>;
+  if (isLong(bytes)) outcomes = readOffLoop({ what: "outcomes", bytes }, stopping);
+  else {
+    const read = parseJson(textOf(bytes));
+    if ("refusal" in read) return sendRefusal(reply, read.refusal);
+    const list = outcomesIn(read.value);
+    if (list === undefined && isDeep(read.value)) return sendRefusal(reply, tooDeep);
+    if (list === undefined) return sendAnswer(reply, await ask({ verb: "report", pool, body: read.value }));
+    outcomes = withPauses(list);
+  }
+  const total = { accepted: 0, ignored: [] as IgnoredOutcome[], ignoredCount: 0 };
+  const warnings = new Set<string>();
+  const unreadable: Refusal[] = [];
+  const stops = new Map<string, number>();
+  const refusal = await askInSlices(partsOf(ask, unreadable), {
+    verb: "report",
+    pool,
+    slices: slicesOf(sized(outcomes), outcomesMax),
+    body: (slice) => ({ outcomes: slice }),
+    stopping,
+    take: (part: ReportReply & { warnings?: string[] }) => {
+      total.accepted += part.accepted;
+      total.ignored.push(...part.ignored.slice(0, ignoredListedMax - total.ignored.length));
+      total.ignoredCount += part.ignoredCount;
+      for (const each of part.warnings ?? []) warnings.add(each);
+      for (const { leaseId, until } of part.stop) stops.set(leaseId, until);
+    },
+  });
+  if (refusal !== undefined) return sendRefusal(reply, refusal);
+  const { ignored, ignoredCount } = total;
+  const [first] = unreadable;
+  const unread = unreadable.reduce((sum, each) => sum + (each.ignoredCount ?? 0), 0);
+  const said = [...warnings].slice(0, warningsMax);
+  if (first !== undefined && total.accepted === 0 && unread === ignoredCount)
+    return sendRefusal(reply, { ...first, ignored, ignoredCount });
+  const stop = [...stops].map(([leaseId, until]) => ({ leaseId, until }));
+  reply.send(withWarnings({ ...total, stop }, said));
+  return reply;
 }
 
 /** A part in which no outcome can be read is refused by itself. The other parts may still be accepted. */

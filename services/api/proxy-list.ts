@@ -11,14 +11,19 @@ import { refusalOfList } from "./list-check.ts";
 import { isLong, readOffLoop, withPauses } from "./off-loop.ts";
 import { askInSlices, type Sized, slicesOf } from "./slices.ts";
 
+interface List {
+  bytes: Buffer;
+  contentType: string;
+  scheme?: ListScheme | undefined;
+  /** The client has gone: nothing more is sent on. */
+  stopping: AbortSignal;
+}
+
 /** As many as make one commit. */
 const entriesMax = 1000;
 
-export async function addList(
-  ask: Ask,
-  given: { pool: string; bytes: Buffer; contentType: string; scheme?: ListScheme | undefined },
-): Promise<AddReply | Refusal> {
-  const { pool } = given;
+export async function addList(ask: Ask, given: List & { pool: string }): Promise<AddReply | Refusal> {
+  const { pool, stopping } = given;
   const entries = entriesIn(given);
   if ("refusal" in entries) return entries.refusal;
   const total = { added: 0, already: 0, updated: 0, rejectedCount: 0 };
@@ -41,6 +46,7 @@ export async function addList(
     verb: "proxies.add",
     pool,
     slices: slicesOf(readable(), entriesMax),
+    stopping,
     body: (slice) => ({ proxies: slice.map(({ sent }) => sent) }),
     take: (part: AddReply, slice) => {
       total.added += part.added;
@@ -60,15 +66,10 @@ export async function addList(
 }
 
 /** If the body is not a list, it is refused at once, or by the thread that reads it, as its first answer. */
-function entriesIn(given: {
-  bytes: Buffer;
-  contentType: string;
-  scheme?: ListScheme | undefined;
-}): Read<AsyncIterable<ListEntry>> {
-  const { bytes, contentType, scheme } = given;
+function entriesIn({ bytes, contentType, scheme, stopping }: List): Read<AsyncIterable<ListEntry>> {
   const beginning = textOf(bytes.subarray(0, beginningChars));
   if (isLong(bytes) && isJsonDocument(beginning))
-    return { value: readOffLoop<ListEntry>({ what: "proxies", bytes, contentType, scheme }) };
+    return { value: readOffLoop<ListEntry>({ what: "proxies", bytes, contentType, scheme }, stopping) };
   const text = textOf(bytes);
   const refusal = refusalOfList(text, contentType);
   return refusal === undefined ? { value: withPauses(readList(text, { scheme })) } : { refusal };

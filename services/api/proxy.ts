@@ -30,7 +30,8 @@ export function proxyRoutes(api: Api): void {
     async (request, reply) => {
       const bytes = bytesOf(request.body);
       const { contentType } = request;
-      const result = await addList(request.ask, { pool: request.params.pool, bytes, contentType, ...request.query });
+      const list = { pool: request.params.pool, bytes, contentType, ...request.query };
+      const result = await request.upload.job((stopping) => addList(request.ask, { ...list, stopping }));
       return isRefusal(result) ? sendRefusal(reply, result) : reply.send(result);
     },
   );

@@ -11,15 +11,14 @@ import type {
 } from "fastify";
 import { z } from "zod";
 import { poolNameSchema } from "../../events/ids.ts";
-import { refuse } from "../../protocol/refusal.ts";
+import { refuse, requestBytesMax } from "../../protocol/refusal.ts";
 import { parseJson, readAs } from "../../protocol/request.ts";
 import type { UserRole } from "../../protocol/verbs.ts";
 import type { Ask } from "./ask.ts";
 import { isDeep, textOf } from "./body.ts";
 import type { HttpUser } from "./door.ts";
-import { onHangUp } from "./hang-up.ts";
 import { Refused, sendRefusal } from "./refusal.ts";
-import { Uploads } from "./uploads.ts";
+import { type Upload, Uploads } from "./uploads.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
@@ -33,6 +32,8 @@ declare module "fastify" {
     user: HttpUser;
     /** Asks for it. */
     ask: Ask;
+    /** The room of its body. */
+    upload: Upload;
     /** As it was sent; it may not be a valid media type. */
     contentType: string;
   }
@@ -92,18 +93,23 @@ export function readRequests(api: Api): void {
     return "refusal" in read ? { error: new Refused(read.refusal) } : { value: read.value };
   });
   const uploads = new Uploads();
+  api.decorateRequest("upload");
   api.addHook("onRequest", (request, reply, done) => {
-    if (request.routeOptions.config?.rawBody !== true) return done();
-    const begun = uploads.begin(request.raw.headers, listBytesMax);
+    const bytesMax = request.routeOptions.config?.rawBody === true ? listBytesMax : requestBytesMax;
+    const begun = uploads.begin(request.raw.headers, { bytesMax, socket: request.raw.socket, answer: reply.raw });
     if ("refusal" in begun) {
       // Its body will not be read, so no further request can follow on this connection.
       reply.header("connection", "close");
       sendRefusal(reply, begun.refusal);
       return undefined;
     }
-    onHangUp({ socket: request.raw.socket, answer: reply.raw }, begun.done);
-    reply.raw.once("finish", begun.done);
+    request.upload = begun;
     return done();
+  });
+  api.addHook("preHandler", (request, _reply, done) => {
+    // Its text has been parsed. Other routes read their bodies themselves.
+    if (request.routeOptions.config?.rawBody !== true) request.upload.done();
+    done();
   });
   api.decorateRequest("contentType", "");
   api.addHook("onRequest", (request, _reply, done) => {

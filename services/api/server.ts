@@ -11,8 +11,8 @@ import { ledgersOn } from "./ledger.ts";
 import type { Api } from "./request.ts";
 
 export interface ApiOptions extends Omit<Door, "hasTls"> {
-  /** One connection may call the picker, the other may read ledgers. */
-  natsUrls: { requests: string; events: string };
+  /** One connection may call the picker. The others may read ledgers: for the readers of events, and for all else. */
+  natsUrls: { requests: string; events: string; control: string };
   /** The certificate authority that the NATS connections trust. */
   caFile: string | undefined;
   /** 0: the system chooses. */
@@ -41,7 +41,7 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
   try {
     const onTrouble = (error: unknown): void =>
       log.warn({ why: String(error) }, "a ledger cannot be followed; trying again");
-    const ledgers = ledgersOn(buses.events, onTrouble);
+    const ledgers = ledgersOn(buses, onTrouble);
     const door = { host, names, userOf, needsKey, hasTls: certificate !== undefined };
     api = await buildApi({ ask: askOver(buses.requests, ledgers), ledgers, log, version, door, certificate });
     const { port } = await listen(api, options);

@@ -30,15 +30,22 @@ export async function* slicesOf<T>(items: AsyncIterable<Sized<T>>, countMax: num
 }
 
 /**
- * Sends each slice as the body that `body` makes of it, and passes the replies to `take`. Ends at the first refusal.
+ * Sends each slice as the body that `body` makes of it, and passes the replies to `take`. Ends at the first refusal, or
+ * when it is to stop.
  */
 export async function askInSlices<T, Reply>(
   ask: Ask,
-  asked: Asked & { slices: AsyncIterable<T[]>; body: (slice: T[]) => object; take: (reply: Reply, slice: T[]) => void },
+  asked: Asked & {
+    slices: AsyncIterable<T[]>;
+    body: (slice: T[]) => object;
+    take: (reply: Reply, slice: T[]) => void;
+    stopping: AbortSignal;
+  },
 ): Promise<Refusal | undefined> {
-  const { verb, pool, slices, body, take } = asked;
+  const { verb, pool, slices, body, take, stopping } = asked;
   let done = 0;
   for await (const slice of slices) {
+    if (stopping.aborted) return partly(stopped, done);
     const answer: Answer = await ask({ verb, ...(pool === undefined ? {} : { pool }), body: body(slice) });
     if ("refusal" in answer) return done === 0 ? answer.refusal : partly(answer.refusal, done);
     take(replyIn<Reply>(answer), slice);
@@ -46,6 +53,9 @@ export async function askInSlices<T, Reply>(
   }
   return undefined;
 }
+
+/** For a client that has gone. */
+export const stopped = refuse("unavailable", "The client has gone.", { retryAfterMs: 1000 });
 
 function partly({ code, message, ...rest }: Refusal, done: number): Refusal {
   return refuse(code, `${message} The first ${done} are done; send all of them again, nothing counts twice.`, rest);

@@ -1,29 +1,83 @@
-// Bounds the total size of long bodies. Each is held whole while it arrives and while it is sent on in slices. A few
-// dozen at once would exceed the process's memory. A body beyond the bound is refused before any of it is read.
-import type { IncomingHttpHeaders } from "node:http";
+// Bounds the total size of the bodies that are in memory. A long one is held whole while it arrives, and while it is
+// sent on in slices. It keeps its room until that job is over, also if its client has gone: then the job is told to
+// stop. A few dozen at once would exceed the process's memory. A body beyond the bound is refused before any of it is
+// read.
+import type { IncomingHttpHeaders, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import { type Refusal, refuse, requestBytesMax } from "../../protocol/refusal.ts";
+import { onHangUp } from "./hang-up.ts";
 
-/** Four of the largest. Bodies within every route's limit are not counted: reports of outcomes are many, and short. */
-const uploadsBytesMax = 128 * 1024 * 1024;
+/** Of long bodies: four of the largest. */
+const longBytesMax = 128 * 1024 * 1024;
+/** Of the others, while they arrive. Reports of outcomes are many, and short, and long bodies leave them their room. */
+const shortBytesMax = 64 * 1024 * 1024;
+/** Shorter ones are not counted: the number of connections bounds them. */
+const countedFrom = 8 * 1024;
 const retryAfterMs = 1000;
 
-export class Uploads {
-  #bytes = 0;
+/** The room of one body. */
+export interface Upload {
+  /**
+   * Runs the job that needs the body. The room is kept until it has ended.
+   * @param work is told to stop when its client has gone.
+   */
+  job<T>(work: (stopping: AbortSignal) => Promise<T>): Promise<T>;
+  /** The body has been read, and is not needed any more. */
+  done(): void;
+}
 
-  /** Reserves room for a body of at most `bytesMax` until `done` is called; or says why there is none. */
-  begin(headers: IncomingHttpHeaders, bytesMax: number): { done: () => void } | { refusal: Refusal } {
+export class Uploads {
+  #long = 0;
+  #short = 0;
+
+  /** Reserves room for a body of at most `bytesMax`; or says why there is none. */
+  begin(
+    headers: IncomingHttpHeaders,
+    { bytesMax, ...connection }: { bytesMax: number; socket: Socket; answer: ServerResponse },
+  ): Upload | { refusal: Refusal } {
     const bytes = announced(headers, bytesMax);
-    if (bytes <= requestBytesMax) return { done: () => {} };
-    if (this.#bytes + bytes > uploadsBytesMax) {
-      const message = `Lists of ${this.#bytes} bytes are being received, and at most ${uploadsBytesMax} are allowed at once. Send this list again shortly, or in parts of at most ${requestBytesMax} bytes.`;
-      return { refusal: refuse("overloaded", message, { retryAfterMs }) };
-    }
-    this.#bytes += bytes;
+    const isLong = bytes > requestBytesMax;
+    if (isLong && this.#long + bytes > longBytesMax) return { refusal: full(this.#long, longBytesMax) };
+    if (!isLong && bytes >= countedFrom && this.#short + bytes > shortBytesMax)
+      return { refusal: full(this.#short, shortBytesMax) };
+    this.#add(isLong, bytes);
+    let isHeld = true;
+    let isRunning = false;
     const done = (): void => {
-      this.#bytes -= bytes;
+      if (isHeld) this.#add(isLong, -bytes);
+      isHeld = false;
     };
-    return { done };
+    const gone = new AbortController();
+    onHangUp(connection, () => {
+      gone.abort();
+      if (!isRunning) done();
+    });
+    connection.answer.once("finish", () => {
+      if (!isRunning) done();
+    });
+    return {
+      async job(work) {
+        isRunning = true;
+        try {
+          return await work(gone.signal);
+        } finally {
+          isRunning = false;
+          done();
+        }
+      },
+      done,
+    };
   }
+
+  #add(isLong: boolean, bytes: number): void {
+    if (isLong) this.#long += bytes;
+    else this.#short += bytes;
+  }
+}
+
+function full(bytes: number, bytesMax: number): Refusal {
+  const message = `Bodies of ${bytes} bytes are being received, and at most ${bytesMax} are allowed at once. Send this again shortly, or in parts.`;
+  return refuse("overloaded", message, { retryAfterMs });
 }
 
 /** A client that does not announce the body's length may send the longest one. */
