@@ -35,7 +35,9 @@ export function usersOn(config: Config, url: string): Users | undefined {
   const current = currentUsers(usersFileOf(config));
   return (name) => {
     const user = current().find((each) => each.name === name);
-    return user === undefined ? undefined : { role: roleOf(user) ?? "admin", pools: user.pools };
+    if (user === undefined) return undefined;
+    const { pools, quota } = user;
+    return { role: roleOf(user) ?? "admin", pools, quota };
   };
 }
 

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AuthorizationError } from "@nats-io/transport-node";
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { given } from "../protocol/given.ts";
 import { refuse } from "../protocol/refusal.ts";
 import { isUserRole, roles, userNamePattern } from "../protocol/rights.ts";
 import { type UserRole, userRoles } from "../protocol/verbs.ts";
@@ -23,6 +24,7 @@ import { printError, Refused } from "./failure.ts";
 import { confOf, roleOf, usersFileOf, withBuiltIn } from "./login.ts";
 import { print, printJson, Table } from "./output.ts";
 import { healthUser, writeServiceUsers } from "./service-users.ts";
+import { addUserQuota, type QuotaOptions, quotaIn, shownQuota, withQuotas } from "./user-quota.ts";
 
 /** A NATS server applies a change within milliseconds. */
 const effectMsMax = 5000;
@@ -33,7 +35,7 @@ export function addUsers(program: Command, config: () => Config): void {
     .command("user")
     .description("add and remove users: each has a password for NATS and a key for HTTP");
 
-  user
+  const add = user
     .command("add")
     .description("add a user, and print the settings that it needs")
     .argument("<name>", "lower-case letters, digits and dashes, at most 32", readNewName)
@@ -46,10 +48,12 @@ export function addUsers(program: Command, config: () => Config): void {
       ...new Set([...earlier, readPoolName(text)]),
     ])
     .option("--host <name>", "the name or address by which the user reaches this machine", readHostName)
-    .option("--json", "print JSON")
-    .action(async (name: string, options: { role: UserRole; pool?: string[]; host?: string; json?: true }) => {
+    .option("--json", "print JSON");
+  withQuotas(add).action(
+    async (name: string, options: QuotaOptions & { role: UserRole; pool?: string[]; host?: string; json?: true }) => {
       const settings = config();
       const { role, pool: pools } = options;
+      const quota = quotaIn(options);
       await change(settings, (users) => {
         if (users.some((each) => each.name === name))
           throw refused(
@@ -57,11 +61,13 @@ export function addUsers(program: Command, config: () => Config): void {
           );
         if (users.length >= usersMax)
           throw refused(`There are ${users.length} users, which is the maximum. Remove one first.`);
-        return [...users, newUser({ name, role, hasKey: true, pools })];
+        return [...users, newUser({ name, role, hasKey: true, pools, quota })];
       });
       await untilKnown(settings, name);
       printSettings(settings, name, options);
-    });
+    },
+  );
+  addUserQuota(user, { config, change, refused, unknown: unknownUser });
 
   user
     .command("list")
@@ -69,13 +75,15 @@ export function addUsers(program: Command, config: () => Config): void {
     .option("--json", "print JSON")
     .action((options: { json?: true }) => {
       const users = (readUsers(usersFileOf(config())) ?? []).map((each) => {
-        const { name, role, pools } = each;
-        return { name, role: roleOf(each) ?? role, ...(pools === undefined ? {} : { pools }) };
+        const { name, role, pools, quota } = each;
+        return { name, role: roleOf(each) ?? role, ...given({ pools, quota }) };
       });
       if (options.json) return printJson({ users });
       const poolsOf = ({ role, pools }: (typeof users)[number]): string =>
         pools?.join(", ") ?? (isUserRole(role) ? "all" : "");
-      new Table(["NAME", "ROLE", "POOLS"]).print(users.map((each) => [each.name, each.role, poolsOf(each)]));
+      new Table(["NAME", "ROLE", "POOLS", "QUOTAS"]).print(
+        users.map((each) => [each.name, each.role, poolsOf(each), shownQuota(each.quota)]),
+      );
     });
 
   user

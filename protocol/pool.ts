@@ -33,6 +33,8 @@ export const poolReplySchema = z
     policy: policySchema.meta({ id: "Policy" }),
     version: count,
     openedAt: instant,
+    /** Absent: it is not known. */
+    openedBy: z.string().exactOptional(),
     /** Rules that can never take effect, and the like. The policy is accepted all the same. */
     warnings: z.array(z.string()).exactOptional(),
   })

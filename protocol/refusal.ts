@@ -27,8 +27,8 @@ export function invalid(field: string, why: string): Refusal {
 }
 
 /** A bound of the pool is reached. It passes: retry shortly. */
-export function overloaded(message: string): Refusal {
-  return refuse("overloaded", message, { retryAfterMs: 1000 });
+export function overloaded(message: string, retryAfterMs = 1000): Refusal {
+  return refuse("overloaded", message, { retryAfterMs });
 }
 
 /** Larger requests are refused as `too-large`. Send long lists in several requests. */

@@ -18,6 +18,8 @@ export interface User {
   keyHash?: string;
   /** The pools for which its role holds. Absent: all. */
   pools?: readonly string[];
+  /** The most that it may have, by the name of each quota. Absent: without bound. */
+  quota?: Readonly<Record<string, number>>;
 }
 
 /** @throws Fault "fix-setup" if it cannot be read, or others can read it. Undefined if the file does not exist. */
@@ -75,12 +77,14 @@ export function newUser(given: {
   role: string;
   hasKey: boolean;
   pools?: readonly string[] | undefined;
+  quota?: User["quota"];
 }): User {
-  const { name, role, hasKey, pools } = given;
+  const { name, role, hasKey, pools, quota = {} } = given;
   return {
     name,
     role,
     ...(pools === undefined ? {} : { pools }),
+    ...(Object.keys(quota).length === 0 ? {} : { quota }),
     password: newSecret(),
     ...(hasKey ? { key: newSecret() } : {}),
   };
@@ -148,10 +152,16 @@ function digest(text: string): string {
 
 function isUser(value: unknown): value is User {
   if (typeof value !== "object" || value === null) return false;
-  const { name, role, password, key, keyHash, pools } = value as Record<string, unknown>;
+  const { name, role, password, key, keyHash, pools, quota } = value as Record<string, unknown>;
   const texts = [name, role, password, key ?? "", ...(Array.isArray(pools) ? pools : [])];
   if (!texts.every((each) => typeof each === "string") || password === "") return false;
+  if (quota !== undefined && !isQuota(quota)) return false;
   return (pools === undefined || Array.isArray(pools)) && (keyHash === undefined || isHash(keyHash));
+}
+
+function isQuota(value: unknown): boolean {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
+  return Object.values(value).every((most) => Number.isSafeInteger(most) && most >= 1);
 }
 
 function isHash(value: unknown): boolean {

@@ -7,6 +7,7 @@ import type { WhyIgnored } from "../events/outcome.ts";
 import type { WhyRefused } from "../events/token.ts";
 import type { LeaseRequest, ReleaseReply } from "../protocol/lease.ts";
 import type { Outcome } from "../protocol/outcome.ts";
+import type { Quota } from "../protocol/quota.ts";
 import type { Refusal } from "../protocol/refusal.ts";
 import type { RejectReply, TokenReply } from "../protocol/token.ts";
 import type { Newcomer } from "./decide/proxy.ts";
@@ -21,6 +22,8 @@ export interface LeaseCommand {
   deadline: number;
   /** The lease belongs to this user. Absent: to all users. */
   user?: string | undefined;
+  /** The user's quotas. Absent: none. */
+  quota?: Quota | undefined;
   /** A recorded choice. It replaces a new draw if that proxy can be leased. */
   drawn?: { proxyId: string; ranked: Record<string, number> } | undefined;
 }

@@ -19,6 +19,7 @@ import { decide } from "./decide.ts";
 import { endCommit } from "./fold/evolve.ts";
 import type { PoolState } from "./fold/state.ts";
 import { Counts } from "./queue/counts.ts";
+import type { QuotaPool, Quotas } from "./queue/quotas.ts";
 import { type Asked, type Decided, RequestQueue } from "./queue/requests.ts";
 import { TokenWaiters } from "./queue/token-waiters.ts";
 import { WaitingRequests } from "./queue/waiting.ts";
@@ -99,11 +100,23 @@ export class Engine<To> {
   #ingesting: StoredOutcomes | undefined;
   #ingestingIndex = 0;
 
-  constructor(state: PoolState) {
+  readonly #quotas: Quotas | undefined;
+  readonly #counted: QuotaPool;
+
+  /** @param quotas those of the process's pools. Absent: users have none. */
+  constructor(state: PoolState, quotas?: Quotas) {
     this.state = state;
+    this.#quotas = quotas;
     this.candidates = new Candidates(state);
-    this.waiting = new WaitingRequests(state, this.candidates, this.counts);
+    this.waiting = new WaitingRequests(state, this.candidates, this.counts, quotas);
     this.tokenWaiters = new TokenWaiters(state, this.candidates, this.waiting.refreshes);
+    this.#counted = { state, waiting: () => this.waiting.copies() };
+    quotas?.add(this.#counted);
+  }
+
+  /** Its driver no longer leads the pool. */
+  end(): void {
+    this.#quotas?.remove(this.#counted);
   }
 
   /**
@@ -156,7 +169,7 @@ export class Engine<To> {
   turn(input: TurnInput<To>): TurnOutput<To> {
     const { state, candidates } = this;
     const { claim, requests, proven } = input;
-    const turn = new Turn(state, { ...input, candidates });
+    const turn = new Turn(state, { ...input, candidates, quotas: this.#quotas });
     // A pool without a ledger has nothing to catch up with. It is claimed and opened in one commit.
     const serves = this.serves || (claim !== undefined && state.commits === 0);
     // A closed pool is claimed and opened in one commit as well: a claim alone would pass for an open pool.

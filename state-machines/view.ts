@@ -70,7 +70,8 @@ export function viewLease(state: PoolState, lease: Lease, arrivedAt: number): Om
 }
 
 export function viewPool(state: PoolState): PoolReply {
-  return { pool: state.pool, policy: state.rules.policy, version: state.policyVersion, openedAt: state.openedAt };
+  const { pool, policyVersion: version, openedAt, openedBy } = state;
+  return { pool, policy: state.rules.policy, version, openedAt, ...(openedBy === undefined ? {} : { openedBy }) };
 }
 
 /** @param now.sequence of the last commit in the stream. @param now.waiting number of waiting requests. */

@@ -18,6 +18,7 @@ import type { Answer, Request } from "../../state-machines/command.ts";
 import { headDueAt } from "../../state-machines/decide/head.ts";
 import { Engine, type TurnOutput } from "../../state-machines/engine.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
+import type { Quotas } from "../../state-machines/queue/quotas.ts";
 import { type CatchUpPorts, catchUp } from "./catch-up.ts";
 import { type Folded, type FoldPorts, foldLedger } from "./fold.ts";
 import { type HeadPorts, signedHead } from "./head.ts";
@@ -32,6 +33,8 @@ export interface LeaderPorts extends FoldPorts, HeadPorts, Pick<CatchUpPorts, "f
   /** This process's id in the ledger. */
   id: string;
   secrets: Pick<Secrets, "look" | "get">;
+  /** What users have used of their quotas, in all pools of this process. Absent: users have none. */
+  quotas?: Quotas;
   tell: (event: LeaderEvent) => void;
   /** When this process last had a gap in its life, by the monotonic clock. Absent: never. */
   gapOn?: (() => number) | undefined;
@@ -69,7 +72,7 @@ export class Leader implements Owner {
     this.#leftOut = ports.leftOut ?? new LeftOut(ports.clock);
     this.#inbox = new Inbox({ ...ports, ...proof, leftOut: this.#leftOut, metrics: this.metrics });
     this.#random = ports.random ?? randomBytes;
-    this.engine = new Engine(state);
+    this.engine = new Engine(state, ports.quotas);
     const start = { seq, hash, commits: state.commits, time };
     this.#loop = new Loop({ ...ports, owner: this, start });
   }
@@ -131,6 +134,7 @@ export class Leader implements Owner {
 
   /** Ends silently: no answer, no further commit. */
   stop(): void {
+    this.engine.end();
     if (this.#inbox.isOver) return;
     this.#inbox.close();
     this.#loop.stop();

@@ -13,7 +13,9 @@ import { Pulse } from "../../runtime/pulse.ts";
 import type { Responder } from "../../runtime/responder.ts";
 import { openBucket, type SecretsBucket } from "../../runtime/secrets.ts";
 import { watchStalls } from "../../runtime/stall.ts";
+import { Quotas } from "../../state-machines/queue/quotas.ts";
 import { deletePool } from "./deletion.ts";
+import { OpenPools } from "./open-pools.ts";
 import type { Opener } from "./openers.ts";
 import { Peers } from "./peers.ts";
 import { poolMachine } from "./pool-life.ts";
@@ -36,6 +38,7 @@ export class Leadership {
   readonly #station: Station & { peers: Peers };
   readonly #lives = new Map<string, ActorRefFrom<typeof poolMachine>>();
   readonly #openness: LastMessages<boolean>;
+  readonly #openPools: OpenPools;
   /** Pools that have a ledger, closed ones included, as of the last scan. */
   #names: ReadonlySet<string> = new Set();
   readonly #hearing: Subscription;
@@ -46,6 +49,10 @@ export class Leadership {
     const { key, log, witnessFolder: folder, buses } = options;
     const { ledger, follower } = buses;
     this.#openness = opennessIn(ledger);
+    this.#openPools = new OpenPools({
+      names: () => this.openPools(),
+      look: (pool) => this.ask(pool, { verb: "pool.get", body: {}, who: anybody }),
+    });
     let bucket: Promise<SecretsBucket> | undefined;
     this.#station = {
       ...{ id, options, peers: new Peers(id, options), responder, stalls: watchStalls() },
@@ -53,6 +60,7 @@ export class Leadership {
       pulse: new Pulse(options.clock ?? systemClock),
       outcomes: outcomesNews(follower),
       fill: sharedFill(ledger),
+      quotas: new Quotas(),
       folds: atMost(foldsAtOnce),
       defects: options.defects ?? new Defects(log),
       bucket() {
@@ -117,8 +125,10 @@ export class Leadership {
 
   open(pool: string, opener: Opener): void {
     const refusal = this.#refusalToOpen(pool);
-    if (refusal === undefined) this.#lifeOf(pool).send({ type: "open", opener });
-    else opener.respond(refusal);
+    if (refusal !== undefined) return opener.respond(refusal);
+    const lead = (admitted: Opener): void => this.#lifeOf(pool).send({ type: "open", opener: admitted });
+    if (opener.who.quota?.openPools === undefined) lead(opener);
+    else void this.#openPools.admit(pool, opener, lead);
   }
 
   #refusalToOpen(pool: string): Refusal | undefined {

@@ -187,7 +187,14 @@ export class Requests {
   #lease(request: Given<"lease">, { respond, arrivedAt, who }: Call): void {
     const { leader, newLeaseId } = this.#ports;
     leader.submit(
-      { type: "lease", request, leaseId: newLeaseId(), deadline: arrivedAt + request.waitMs, user: who.name },
+      {
+        type: "lease",
+        request,
+        leaseId: newLeaseId(),
+        deadline: arrivedAt + request.waitMs,
+        user: who.name,
+        quota: who.quota,
+      },
       { respond, arrivedAt, who, isLease: true, reply: (answer) => this.#replies.to(answer, arrivedAt) },
     );
   }

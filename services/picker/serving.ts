@@ -18,6 +18,7 @@ import { type InstallationKey, openSecrets, type Secrets, type SecretsBucket } f
 import type { SigningKey } from "../../runtime/signing-key.ts";
 import type { StallWatch } from "../../runtime/stall.ts";
 import type { StreamNews } from "../../runtime/stream-news.ts";
+import type { Quotas } from "../../state-machines/queue/quotas.ts";
 import type { Outbound } from "../../transport/outbound.ts";
 import { foldLedger } from "./fold.ts";
 import { Leader, type LeaderEvent } from "./leader.ts";
@@ -68,6 +69,8 @@ export interface Station {
   defects: Defects;
   /** Opened once, for all pools. */
   bucket: () => Promise<SecretsBucket>;
+  /** What users have used of their quotas, in all pools that are led here. */
+  quotas: Quotas;
   /** Of this process. */
   pulse: Pulse;
 }
@@ -138,8 +141,8 @@ export async function foldPool(
   const secrets = await openSecrets(await picker.bucket(), { under: pool, key });
   const hasLeases = (): boolean => folded.state.leases.size > 0;
   const feed = outcomeFeed(buses.follower, pool, { news: picker.outcomes, hasLeases, onTrouble });
-  const { id, pulse, defects } = picker;
-  const ports = { pool, id, ledger, feed, clock, key, secrets, signer, tell, announce, gapOn: pulse.gapOn };
+  const { id, pulse, quotas, defects } = picker;
+  const ports = { pool, id, ledger, feed, clock, key, secrets, signer, quotas, tell, announce, gapOn: pulse.gapOn };
   const onDefect = (error: unknown, where: object): void => defects.note("request", error, { pool, ...where });
   leader = new Leader({ ...ports, onDefect, ...(leftOut && { leftOut }) }, folded);
   const watched = {

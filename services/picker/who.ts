@@ -4,6 +4,7 @@
 
 import { senderIn } from "../../protocol/over-nats.ts";
 import { type PoolReply, withoutSource } from "../../protocol/pool.ts";
+import type { Quota } from "../../protocol/quota.ts";
 import type { UserRole } from "../../protocol/verbs.ts";
 
 export interface Who {
@@ -12,10 +13,12 @@ export interface Who {
   role: UserRole;
   /** Absent: all. */
   pools?: readonly string[] | undefined;
+  /** Absent: none. */
+  quota?: Quota | undefined;
 }
 
 /** Finds a user by its name. Services of the installation count as administrators. */
-export type Users = (name: string) => Pick<Who, "role" | "pools"> | undefined;
+export type Users = (name: string) => Omit<Who, "name"> | undefined;
 
 /** May do everything: on a server without users, and in this process itself. */
 export const anybody: Who = { role: "admin" };

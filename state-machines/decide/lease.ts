@@ -70,12 +70,15 @@ interface Asked {
 }
 
 /** "later": a usage rest was decided first. */
-export function grant(turn: Turn, command: Pick<LeaseCommand, "request" | "leaseId" | "drawn" | "user">): Granted {
+export function grant(
+  turn: Turn,
+  command: Pick<LeaseCommand, "request" | "leaseId" | "drawn" | "user" | "quota">,
+): Granted {
   const { state } = turn;
   const { request } = command;
   const known = leaseOfRequest(state, command);
   if (known !== undefined) return known;
-  const refusal = checkRequest(state, request);
+  const refusal = checkRequest(state, request) ?? turn.quotas?.leaseRefused(command, turn.at);
   if (refusal !== undefined) return { refusal };
   const excluded = new Set(request.exclude);
   for (let rests = 0; rests < restsPerRequest; rests++) {

@@ -5,6 +5,7 @@ import type { TokenRejected } from "../../events/token.ts";
 import type { Candidates } from "../candidates/candidates.ts";
 import { advance, evolve } from "../fold/evolve.ts";
 import type { PoolState } from "../fold/state.ts";
+import type { Quotas } from "../queue/quotas.ts";
 import { type Draw, drawFor } from "./chance.ts";
 
 export class Turn {
@@ -14,6 +15,8 @@ export class Turn {
   /** 22 characters, unguessable: for leases and tokens that no request asked for. */
   readonly newId: () => string;
   readonly events: Event[] = [];
+  /** Absent: users have none. */
+  readonly quotas: Quotas | undefined;
   /** Rejections that led to no refresh. There are many when a token goes bad, so they are recorded as sums. */
   readonly skipped: TokenRejected[] = [];
   readonly #chance: string;
@@ -27,12 +30,14 @@ export class Turn {
       at: number;
       chance: string;
       candidates: Candidates;
+      quotas?: Quotas | undefined;
       newId?: () => string;
       onEvent?: (event: Event) => void;
     },
   ) {
     this.state = state;
     this.candidates = given.candidates;
+    this.quotas = given.quotas;
     this.newId = given.newId ?? noId;
     this.#chance = given.chance;
     this.#onEvent = given.onEvent;
@@ -51,6 +56,7 @@ export class Turn {
   emit(event: Event): void {
     evolve(this.state, event);
     this.events.push(event);
+    this.quotas?.saw(this.state, event);
     this.#onEvent?.(event);
   }
 

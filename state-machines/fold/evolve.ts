@@ -110,6 +110,7 @@ function openPool(state: PoolState, event: PoolOpened): void {
   state.opened = true;
   state.draining = false;
   state.openedAt = state.at;
+  state.openedBy = event.by;
   state.keyFingerprint = event.keyFingerprint;
   changePolicy(state, event);
 }

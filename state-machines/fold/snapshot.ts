@@ -18,6 +18,7 @@ export function snapshotOf(state: PoolState) {
     opened: state.opened,
     draining: state.draining,
     openedAt: state.openedAt,
+    ...(state.openedBy === undefined ? {} : { openedBy: state.openedBy }),
     keyFingerprint: state.keyFingerprint,
     policy: state.rules.policy,
     policyVersion: state.policyVersion,

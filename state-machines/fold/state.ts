@@ -196,6 +196,8 @@ export class PoolState {
   opened = false;
   draining = false;
   openedAt = 0;
+  /** The user who opened it. Absent: it is not known. */
+  openedBy: string | undefined;
   keyFingerprint = "";
   rules: Rules = beforeOpening;
   policyVersion = 0;

@@ -1,5 +1,6 @@
 // A wait group: waiting lease requests that the same proxies could serve. And the queue of a holder's groups.
 import type { LeaseRequest } from "../../protocol/lease.ts";
+import type { Quota } from "../../protocol/quota.ts";
 import type { CandidateIndex } from "../candidates/candidate-index.ts";
 import type { CandidateIndexes } from "../candidates/candidates.ts";
 import type { Exit } from "../fold/state.ts";
@@ -11,6 +12,8 @@ export interface WaitingRequest {
   readonly leaseId: string;
   /** The user that sent it, if it is known. */
   readonly user?: string | undefined;
+  /** That user's quotas, as of when the request came. */
+  readonly quota?: Quota | undefined;
   /** In the pool's time. */
   readonly deadline: number;
   readonly order: number;

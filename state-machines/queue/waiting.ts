@@ -14,6 +14,7 @@ import { poolKey } from "../machines/token.ts";
 import { isUnavailable } from "../rules/token.ts";
 import { Heap } from "../structures/heap.ts";
 import type { Counts } from "./counts.ts";
+import type { Quotas } from "./quotas.ts";
 import type { WaitingRequest } from "./wait-group.ts";
 import { WaitGroups } from "./wait-groups.ts";
 
@@ -36,6 +37,7 @@ export class WaitingRequests<To> {
   readonly #state: PoolState;
   readonly #candidates: Candidates;
   readonly #counts: Counts;
+  readonly #quotas: Quotas | undefined;
   readonly #groups: WaitGroups;
   readonly #all = new Set<Waiting<To>>();
   readonly #byRequestId = new Map<string, Waiting<To>>();
@@ -52,8 +54,10 @@ export class WaitingRequests<To> {
   #order = 0;
   #joined = 0;
 
-  constructor(state: PoolState, candidates: Candidates, counts: Counts) {
+  /** @param quotas how much users have used of theirs. */
+  constructor(state: PoolState, candidates: Candidates, counts: Counts, quotas?: Quotas) {
     this.#state = state;
+    this.#quotas = quotas;
     this.#candidates = candidates;
     this.#counts = counts;
     this.refreshes = new Refreshes(state, candidates);
@@ -67,6 +71,11 @@ export class WaitingRequests<To> {
 
   get size(): number {
     return this.#all.size;
+  }
+
+  /** Each copy of a request. */
+  *copies(): Iterable<WaitingRequest> {
+    for (const waiting of this.#all) for (const _ of waiting.copies) yield waiting;
   }
 
   /** Whether a turn should follow at once. */
@@ -90,19 +99,25 @@ export class WaitingRequests<To> {
       if (known.user !== command.user || !sameRequest(recordOf(known.request), recordOf(request)))
         return this.#refused(invalid("requestId", otherRequest), request);
       if (this.#joined >= max) return this.#refused(tooMany(max), request);
+      const refusal = this.#quotas?.waitRefused(command, turn.at);
+      if (refusal !== undefined) return this.#refused(refusal, request);
       this.#joined++;
       known.copies.push(to);
+      this.#quotas?.waits(known);
       return "waits";
     }
     const granted = grant(turn, command);
     if (granted === "later" || "lease" in granted) return granted;
     const { refusal } = granted;
+    // Leases of the user that are due to end still count towards a quota.
+    if (!now.isSettled && (isPassing(refusal) || refusal.code === "overloaded")) return "later";
     if (!isPassing(refusal)) return this.#refused(refusal, request);
-    if (!now.isSettled) return "later";
     this.#counts.heldBackBy(refusal.limitedBy);
     const isHopeless = refusal.code === "token-unavailable" && isUnavailable(state, state.tokens.get(poolKey));
     if (request.waitMs === 0 || isHopeless) return this.#refused(refusal, request);
     if (this.#all.size >= max) return this.#refused(tooMany(max), request);
+    const overQuota = this.#quotas?.waitRefused(command, turn.at);
+    if (overQuota !== undefined) return this.#refused(overQuota, request);
     return this.add(command, to) ? "waits" : this.#refused(refusal, request);
   }
 
@@ -178,7 +193,7 @@ export class WaitingRequests<To> {
   }
 
   /** Lets it wait. False: too many different requests wait. */
-  add({ request, leaseId, deadline, user }: LeaseCommand, to: To): boolean {
+  add({ request, leaseId, deadline, user, quota }: LeaseCommand, to: To): boolean {
     const indexes = this.#candidates.indexesFor(request);
     if (indexes === undefined) return false;
     const waiting: Waiting<To> = {
@@ -186,6 +201,7 @@ export class WaitingRequests<To> {
       leaseId,
       deadline,
       user,
+      quota,
       order: this.#order++,
       indexes,
       asks: false,
@@ -194,6 +210,7 @@ export class WaitingRequests<To> {
       cancelled: 0,
     };
     this.#all.add(waiting);
+    this.#quotas?.waits(waiting);
     this.#deadlines.set(waiting);
     if (request.requestId !== undefined) this.#byRequestId.set(request.requestId, waiting);
     if (request.token === true) {
@@ -222,6 +239,7 @@ export class WaitingRequests<To> {
 
   #remove(waiting: Waiting<To>): void {
     this.#all.delete(waiting);
+    this.#quotas?.leaves(waiting);
     this.#joined -= waiting.copies.length - 1;
     this.#leave(waiting);
     this.#forTokens.delete(waiting);

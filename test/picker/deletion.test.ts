@@ -16,6 +16,7 @@ import { Picker } from "../../services/picker/picker.ts";
 import type { Station } from "../../services/picker/serving.ts";
 import { lastSequence, outcomesNews, sharedFill } from "../../services/picker/streams.ts";
 import { Witnesses } from "../../services/picker/witness.ts";
+import { Quotas } from "../../state-machines/queue/quotas.ts";
 import { startTestBroker, type TestBroker } from "../kit/broker.ts";
 import { loopbackAllowed } from "../kit/outbound.ts";
 import { eventually } from "../kit/poll.ts";
@@ -46,7 +47,8 @@ beforeAll(async () => {
   picker = new Picker(options);
   await picker.start({ open: [] });
   station = {
-    ...{ id: "other", options, defects: new Defects(log), pulse: new Pulse(systemClock), folds: atMost(1) },
+    ...{ id: "other", options, defects: new Defects(log), quotas: new Quotas() },
+    ...{ pulse: new Pulse(systemClock), folds: atMost(1) },
     ...{ outcomes: outcomesNews(bus), fill: sharedFill(bus), bucket: () => openBucket(bus, secretsBucket) },
     witnesses: new Witnesses({ bus, key, log, folder: undefined }),
     // Only a pool that is led needs them.

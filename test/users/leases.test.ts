@@ -191,6 +191,47 @@ test("administrative events have the user who did it, over NATS and over HTTP", 
   expect(types).toEqual(acts.map((type) => [type, "operator"]));
 });
 
+test("quotas hold over NATS and HTTP together, and a change holds for the next request", async () => {
+  await ask("operator", "remuda.pool.open.quotas", { policy: { concurrency: null, rate: null } });
+  await ask("operator", "remuda.proxies.add.quotas", { proxies: ["192.0.2.8:80"] });
+  const quota = async (options: string) => {
+    const { stdout, stderr } = await runCommand(["user", "quota", ...options.split(" ")], { dataDir });
+    return stdout + stderr;
+  };
+  expect(await quota("ann --open-leases 2 --open-pools 1 --json")).toBe(
+    '{"name":"ann","quota":{"openLeases":2,"openPools":1}}\n',
+  );
+  const { leaseId } = await ask("ann", "remuda.lease.quotas", { ttlMs: 60_000 });
+  expect(await call("POST /v1/pools/quotas/leases", "ann", { ttlMs: 50_000 })).toMatchObject({ status: 201 });
+  const over = { code: "overloaded", message: "ann has reached the quota openLeases: at most 2 open leases." };
+  const refused = await ask("ann", "remuda.lease.quotas");
+  expect(refused).toMatchObject(over);
+  expect(refused.retryAfterMs).toBeGreaterThan(40_000);
+  expect(refused.retryAfterMs).toBeLessThanOrEqual(50_000);
+  expect(await call("POST /v1/pools/mine/leases", "ann", {})).toMatchObject({ status: 503, body: over });
+  expect((await ask("operator", "remuda.lease.quotas")).leaseId).toBeDefined();
+  await ask("ann", "remuda.release.quotas", { leaseId });
+  expect(await quota("ann --open-leases none --waiting-requests 5")).toBe("ann: openPools 1, waitingRequests 5\n");
+  for (let i = 0; i < 3; i++) expect((await ask("ann", "remuda.lease.quotas")).leaseId).toBeDefined();
+  expect(await quota("ann --open-pools none --waiting-requests none")).toBe("ann: no quotas\n");
+  expect(await quota("front --open-leases 2")).toMatch(/front is a login of the installation/);
+  expect(await quota("zoe")).toMatch(/There is no user zoe/);
+  expect(await quota("ann --open-leases 0")).toMatch(/at least 1/);
+  await ask("operator", "remuda.pool.close.quotas");
+});
+
+test("the quota of open pools holds for an administrator over NATS and HTTP", async () => {
+  const { stdout } = await runCommand(["user", "add", "dan", "--role", "admin", "--open-pools", "1"], { dataDir });
+  expect(stdout).toMatch(/REMUDA_HTTP_KEY/);
+  expect(await call("PUT /v1/pools/dans", "dan", {})).toMatchObject({ status: 200, body: { openedBy: "dan" } });
+  const over = { code: "overloaded", message: "dan has reached the quota openPools: at most 1 open pools." };
+  expect(await call("PUT /v1/pools/dans-other", "dan", {})).toMatchObject({ status: 503, body: over });
+  expect(await call("PUT /v1/pools/dans", "dan", {})).toMatchObject({ status: 200 });
+  await call("DELETE /v1/pools/dans", "dan");
+  expect(await call("PUT /v1/pools/dans-other", "dan", {})).toMatchObject({ status: 200 });
+  await call("DELETE /v1/pools/dans-other", "dan");
+});
+
 test("the list of pools has the user's pools alone", async () => {
   const listed = async (name: Name) =>
     (await ask(name, "remuda.pool.list.all")).pools.map(({ pool }: { pool: string }) => pool);
