@@ -4,19 +4,20 @@ import { type Command, InvalidArgumentError } from "commander";
 import { waitMsMax } from "../protocol/lease.ts";
 import { printable, showInstant } from "../runtime/text.ts";
 import { type WhatIf, whatIf } from "../services/audit/what-if/what-if.ts";
+import { readDuration } from "./arguments.ts";
 import { type AuditOptions, type AuditPorts, rangeCommand } from "./audit-options.ts";
 import { readDocument } from "./files.ts";
 import { print, printJson, showDuration, Table } from "./output.ts";
 
-type WhatIfOptions = AuditOptions & { policy: string; waitMs: number };
+type WhatIfOptions = AuditOptions & { policy: string; wait: number };
 
 export function addAuditWhatIf(audit: Command, { readLedger }: AuditPorts): void {
   rangeCommand(audit, "what-if", "replay the recorded requests under another policy, and compare the results")
     .requiredOption("--policy <policy>", "a partial policy to merge over the recorded one: JSON, or a file")
-    .option("--wait-ms <ms>", "how long a lease request waits for a proxy", readWaitMs, waitMsMax)
+    .option("--wait <duration>", "how long a lease request waits for a proxy (at most 60s)", readWait, waitMsMax)
     .action(async (options: WhatIfOptions) => {
       const policy = await readDocument(options.policy);
-      const { from, to, waitMs } = options;
+      const { from, to, wait: waitMs } = options;
       const result = await readLedger(options, "deciding", (source, onProgress) =>
         whatIf(source, { policy, from, to, waitMs, onProgress }),
       );
@@ -26,10 +27,10 @@ export function addAuditWhatIf(audit: Command, { readLedger }: AuditPorts): void
     });
 }
 
-function readWaitMs(text: string): number {
-  const ms = Number(text);
-  if (/^\d{1,6}$/.test(text) && ms <= waitMsMax) return ms;
-  throw new InvalidArgumentError(`It must be a number of milliseconds, from 0 to ${waitMsMax}.`);
+function readWait(text: string): number {
+  const ms = readDuration(text);
+  if (ms <= waitMsMax) return ms;
+  throw new InvalidArgumentError(`It must be at most ${waitMsMax / 1000}s.`);
 }
 
 function show(result: WhatIf): void {

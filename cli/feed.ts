@@ -24,6 +24,8 @@ export interface FeedOptions {
   /** The reading starts after this place. Absent: only new commits. */
   from?: Place;
   signal: AbortSignal;
+  /** The ledger is found, and events follow. */
+  onStart?: () => void;
   /** The connection is lost, or restored. */
   onLink: (isUp: boolean) => void;
 }
@@ -40,6 +42,7 @@ export async function* feed(options: FeedOptions): AsyncGenerator<FeedCommit> {
       throw error instanceof Fault || error instanceof Refused ? error : unanswered(error, address.natsUrl);
     });
     const { stream, ledger } = beginning;
+    options.onStart?.();
     let { place } = beginning;
     let reached = true;
     const tell = (isUp: boolean): void => {

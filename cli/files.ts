@@ -4,11 +4,15 @@ import { stat } from "node:fs/promises";
 import type { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { TextDecoder } from "node:util";
-import { cannotRead, Fault, messageOf } from "../runtime/fault.ts";
+import { cannotRead, Fault, messageOf, resultOr } from "../runtime/fault.ts";
 import { writeWhole } from "../runtime/whole-file.ts";
+import { readDuration } from "./arguments.ts";
 import { toStdout } from "./output.ts";
 
-/** A JSON object: given directly, or as the name of a file that holds one. */
+/**
+ * A JSON object: given directly, or as the name of a file that holds one. Its durations may have a unit
+ * (`{"windowMs": "10m"}`).
+ */
 export async function readDocument(given: string): Promise<object> {
   const inline = given.trimStart().startsWith("{");
   const name = inline ? "the document" : nameOf(given);
@@ -19,8 +23,20 @@ export async function readDocument(given: string): Promise<object> {
   } catch (error) {
     throw new Fault("fix-setup", `${name} is not JSON: ${messageOf(error)}`);
   }
-  if (typeof document === "object" && document !== null && !Array.isArray(document)) return document;
+  if (typeof document === "object" && document !== null && !Array.isArray(document))
+    return withDurations(document) as object; // The same shape.
   throw new Fault("fix-setup", `${name} is not a JSON object. Give one such as {"concurrency": 2}.`);
+}
+
+/** Milliseconds for texts such as `10m`, in fields whose name says so: `windowMs`, `ttlMsMax`, those in `baseMsBy`. */
+export function withDurations(value: unknown, name = ""): unknown {
+  const isDuration = /Ms(Max|By)?$/.test(name);
+  if (Array.isArray(value)) return value.map((each) => withDurations(each, name));
+  if (typeof value === "object" && value !== null)
+    return Object.fromEntries(
+      Object.entries(value).map(([key, each]) => [key, withDurations(each, isDuration ? name : key)]),
+    );
+  return typeof value === "string" && isDuration ? resultOr<unknown>(() => readDuration(value), value) : value;
 }
 
 /** @throws Fault if it cannot be opened, so that nothing is begun. */

@@ -4,11 +4,14 @@ import { spawn } from "node:child_process";
 import { fstatSync } from "node:fs";
 import { type Command, InvalidArgumentError } from "commander";
 import { given } from "../protocol/given.ts";
+import { nearestName } from "../protocol/nearest-name.ts";
 import type { ProxyReply } from "../protocol/proxy.ts";
-import { resultOr } from "../runtime/fault.ts";
+import { Fault } from "../runtime/fault.ts";
 import type { Place } from "../runtime/tail.ts";
+import { showInstant } from "../runtime/text.ts";
+import { readMoment } from "../services/audit/moment.ts";
 import type { Address } from "./address.ts";
-import { type Asked, poolCommand, readDuration } from "./arguments.ts";
+import { type Asked, poolCommand } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
 import { type AnyEvent, eventLine } from "./event-line.ts";
 import { printError } from "./failure.ts";
@@ -41,6 +44,7 @@ export function addWatch(program: Command, find: () => Address, withService: Wit
 
 async function watch(options: WatchOptions, find: () => Address, withService: WithService): Promise<void> {
   const { pool, json, type, proxy, from } = options;
+  if (type !== undefined) await checkTypes(type);
   const ending = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => ending.abort());
   const stopLooking = onReaderGone(() => process.exit(0));
@@ -51,8 +55,11 @@ async function watch(options: WatchOptions, find: () => Address, withService: Wi
     printError(
       isUp ? "connected again." : "the connection is lost; watching continues when it is back, and misses nothing.",
     );
+  // A pipe gets events alone.
+  const onStart = (): void => void (process.stderr.isTTY && printError(whatIsWatched(options)));
 
-  for await (const { commit, sequence } of feed({ pool, find, ...given({ from }), signal: ending.signal, onLink })) {
+  const wanted = { pool, find, ...given({ from }), signal: ending.signal, onLink, onStart };
+  for await (const { commit, sequence } of feed(wanted)) {
     for (const event of eventsIn(commit)) {
       learn(event, names, proxyOfLease);
       const proxyId = event.proxyId ?? (event.leaseId === undefined ? undefined : proxyOfLease.get(event.leaseId));
@@ -105,12 +112,31 @@ async function learnNames(names: Map<string, string>, withService: WithService, 
 }
 
 export function readPlace(text: string): Place {
-  if (/^\d{1,12}$/.test(text)) return { seq: Math.max(0, Number(text) - 1), at: 0 };
-  const ago = (): number => Date.now() - readDuration(text);
-  const at = /^\d{13}$/.test(text) ? Number(text) : /^\d{4}-/.test(text) ? Date.parse(text) : resultOr(ago, Number.NaN);
-  if (Number.isNaN(at)) throw new InvalidArgumentError("It must be a sequence, an instant, or a duration such as 10m.");
+  const moment = readMoment(text, Date.now());
+  if (moment === undefined)
+    throw new InvalidArgumentError("It must be a sequence, an instant, or a duration such as 10m.");
+  if ("sequence" in moment) return { seq: Math.max(0, moment.sequence - 1), at: 0 };
   // If no message has this sequence, only the time counts.
-  return { seq: Number.MAX_SAFE_INTEGER, at: at - 1 };
+  return { seq: Number.MAX_SAFE_INTEGER, at: moment.at - 1 };
+}
+
+/** @throws Fault if a type is not one that this version writes. */
+async function checkTypes(types: readonly string[]): Promise<void> {
+  const { eventSchemas } = await import("../events/event.ts"); // Late, because all schemas come with it.
+  const known = Object.keys(eventSchemas);
+  const unknown = types.find((type) => !known.includes(type));
+  if (unknown === undefined) return;
+  const nearest = nearestName(unknown, known);
+  const hint = nearest === undefined ? `The types are ${known.join(", ")}.` : `Did you mean ${nearest}?`;
+  throw new Fault("fix-setup", `--type: ${unknown} is not an event's type. ${hint}`);
+}
+
+/** What is shown: `watching the pool default from now on, only RestBegan. Ctrl-C ends it.` */
+export function whatIsWatched({ pool, type = [], proxy = [], from }: WatchOptions): string {
+  const beginning =
+    from === undefined ? "now on" : from.at === 0 ? `sequence ${from.seq + 1}` : `${showInstant(from.at + 1)} on`;
+  const only = [...type, ...proxy].length === 0 ? "" : `, only ${[...type, ...proxy].join(", ")}`;
+  return `watching the pool ${pool} from ${beginning}${only}. Ctrl-C ends it.`;
 }
 
 /**

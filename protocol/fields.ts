@@ -1,6 +1,7 @@
 // The fields of a request before its schema reads them. Clients in other languages write `null` for an absent value, and
 // fractions for amounts. A field that is not known here is ignored, and the reply names it.
 import { z } from "zod";
+import { nearestName } from "./nearest-name.ts";
 
 /** Durations and counts: a value with a fraction is rounded up. Ordinals and codes are not in it. */
 const amounts = z.registry<Record<never, never>>();
@@ -92,35 +93,6 @@ function unknownField(path: string, name: string, fields: Fields): string {
   const nearest = nearestName(name, [...fields.keys()]);
   const hint = nearest === undefined ? "" : ` Did you mean ${path}${nearest}?`;
   return `${shown}: not a field of this request, and ignored.${hint}`;
-}
-
-/** The name that needs the fewest changes, if these are few for its length. */
-function nearestName(name: string, names: readonly string[]): string | undefined {
-  const plain = (text: string): string => text.replace(/[_-]/g, "").toLowerCase();
-  const given = plain(name.slice(0, nameCharsMax));
-  let best: { name: string; changes: number } | undefined;
-  for (const each of names) {
-    const known = plain(each);
-    const isStart = given.length >= 3 && known.startsWith(given);
-    const changes = isStart ? 0 : changesBetween(given, known);
-    if (changes <= Math.floor(each.length / 3) && (best === undefined || changes < best.changes))
-      best = { name: each, changes };
-  }
-  return best?.name;
-}
-
-/** Levenshtein's distance. */
-function changesBetween(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const same = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(same, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

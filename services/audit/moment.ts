@@ -5,7 +5,7 @@ import { timesFrom } from "../../protocol/proxy.ts";
 export type Moment = { at: number } | { sequence: number };
 
 export const momentForm =
-  'a sequence (4711), epoch milliseconds, an ISO 8601 time (2026-01-31T14:03:00Z), a time of the last 24 hours (14:03 here, 14:03Z in UTC), "now", -5m, or "5 minutes ago"';
+  'a sequence (4711), epoch milliseconds, an ISO 8601 time (2026-01-31T14:03:00Z), a time of the last 24 hours (14:03 here, 14:03Z in UTC), "now", or a time ago (10m, -10m, "5 minutes ago")';
 
 const unitMs = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 const dayMs = unitMs.d;
@@ -24,7 +24,7 @@ export function readMoment(text: string, now: number): Moment | undefined {
   }
   if (/^now$/i.test(trimmed)) return { at: now };
   const ago =
-    /^-(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)$/.exec(trimmed) ??
+    /^-?(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)$/.exec(trimmed) ??
     /^(\d{1,9}(?:\.\d{1,3})?) ?(ms|s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:ours?)?|d(?:ays?)?) ago$/.exec(trimmed);
   const [, amount, word] = ago ?? [];
   if (amount !== undefined && word !== undefined) {

@@ -25,6 +25,7 @@ test.each([
   ["14:03Z", { at: lastUtc(14, 3) }],
   [soon.toISOString().slice(11, 16).concat("Z"), { at: soon.getTime() - 86_400_000 }],
   ["-5m", { at: now - 300_000 }],
+  ["5m", { at: now - 300_000 }],
   ["5m ago", { at: now - 300_000 }],
   ["2 hours ago", { at: now - 7_200_000 }],
   ["1 minute ago", { at: now - 60_000 }],
@@ -53,7 +54,7 @@ test.each([
 test.each([
   "",
   "yesterday",
-  "5m",
+  "5w",
   "-5",
   "-5 minutes",
   "25:00",

@@ -4,8 +4,9 @@ import { Readable } from "node:stream";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { readDuration, readLabel } from "../../cli/arguments.ts";
-import { linesIn, textOf } from "../../cli/files.ts";
+import { linesIn, textOf, withDurations } from "../../cli/files.ts";
 import { showDuration } from "../../cli/output.ts";
+import { readPlace, whatIsWatched } from "../../cli/watch.ts";
 import { printable, shellQuoted, showInstant } from "../../runtime/text.ts";
 
 const lines = async (chunks: readonly (string | Buffer)[]): Promise<string[]> => {
@@ -57,6 +58,37 @@ test.each([
 
 test.each(["", "90", "-1s", "1 s", "s", "1w", "1e3s", "１s", "1.s"])("rejects the duration %s", (text) => {
   expect(() => readDuration(text)).toThrow("number with a unit");
+});
+
+test("reads durations with a unit in the fields of a document that are milliseconds", () => {
+  const policy = {
+    rate: [{ limit: 1, windowMs: "10m" }],
+    lease: { ttlMsMax: "1h" },
+    backoff: { baseMsBy: { blocked: "30s" } },
+  };
+  expect(withDurations(policy)).toEqual({
+    rate: [{ limit: 1, windowMs: 600_000 }],
+    lease: { ttlMsMax: 3_600_000 },
+    backoff: { baseMsBy: { blocked: 30_000 } },
+  });
+  const others = { name: "10m", everyMs: "soon", windowMs: null, labels: { "10m": "10m" } };
+  expect(withDurations(others)).toEqual(others);
+});
+
+test.each(["10m", "-10m", "10m ago"])("reads %s as a place ten minutes ago", (text) => {
+  const { seq, at } = readPlace(text);
+  expect(seq).toBe(Number.MAX_SAFE_INTEGER);
+  expect(Math.abs(at - (Date.now() - 600_000))).toBeLessThan(60_000);
+});
+
+test("says what is watched", () => {
+  expect(whatIsWatched({ pool: "shop" })).toBe("watching the pool shop from now on. Ctrl-C ends it.");
+  expect(whatIsWatched({ pool: "shop", from: readPlace("7"), type: ["RestBegan"], proxy: ["p_1"] })).toBe(
+    "watching the pool shop from sequence 7, only RestBegan, p_1. Ctrl-C ends it.",
+  );
+  expect(whatIsWatched({ pool: "shop", from: readPlace("2026-01-31T12:00Z") })).toContain(
+    " from 2026-01-31T12:00:00.000Z on. ",
+  );
 });
 
 test("collects labels; a value may have an equals sign, or be empty", () => {

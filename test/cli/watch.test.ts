@@ -226,6 +226,12 @@ describe("invalid uses", () => {
     });
   });
 
+  test("rejects a type that no event has, and names the nearest", async () => {
+    const { code, stdout, stderr } = await runCommand(["watch", "--type", "RestBegan", "LeaseGrant"], { dataDir });
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+    expect(stderr).toBe("remuda: --type: LeaseGrant is not an event's type. Did you mean LeaseGranted?\n");
+  });
+
   test("rejects an invalid place as wrong usage", async () => {
     const { code, stderr } = await runCommand(["watch", "--from", "yesterday"], { dataDir });
     expect(code).toBe(2);
