@@ -15,7 +15,11 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
     "npx remuda proxies add proxies.txt",
     "curl -s https://example.com/list.csv | npx remuda proxies add -",
   ],
-  "proxies list": ["npx remuda proxies list --state cooling", "npx remuda proxies list --all --json"],
+  "proxies list": [
+    "npx remuda proxies list --bad",
+    "npx remuda proxies list --state cooling --sort until",
+    "npx remuda proxies list --all --json",
+  ],
   "proxies export": ["npx remuda proxies export > proxies.json"],
   "proxies get": ["npx remuda proxies get p_q2mTxT6gTJm6sA1d"],
   "proxies retire": ["npx remuda proxies retire p_q2mTxT6gTJm6sA1d --reason 'too slow'"],
@@ -25,7 +29,7 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
   renew: ["npx remuda renew l_… --ttl 5m"],
   report: ["npx remuda report l_… --status 200", "npx remuda report l_… --n 2 --error ECONNREFUSED"],
   release: ["npx remuda release l_… --used 3"],
-  leases: ["npx remuda leases --holder worker-7"],
+  leases: ["npx remuda leases --holder worker-7 --sort ends"],
   exec: [
     "npx remuda exec -- curl -sf https://example.com/",
     "npx remuda exec --uses 20 --wait 30s --label country=DE -- python3 scrape.py",

@@ -10,7 +10,8 @@ import { type Asked, durationForm, poolCommand, readCount, readCountOrNone, read
 import type { WithService } from "./connection.ts";
 import { printError } from "./failure.ts";
 import { type LeaseOptions, leaseOptions, requestFor } from "./lease-request.ts";
-import { print, printFields, printJson, printReply, showDuration, Table } from "./output.ts";
+import { type Column, type Order, printer, sorted, sortOption } from "./list.ts";
+import { print, printFields, printJson, printReply, showDuration, showRelative } from "./output.ts";
 import { printPages, type Range, rangeOptions } from "./pages.ts";
 
 export function addLeases(program: Command, withService: WithService): void {
@@ -64,19 +65,25 @@ export function addLeases(program: Command, withService: WithService): void {
       printReply(options, await withService(options, (ask) => ask<ReleaseReply>("release", body)));
     });
 
-  rangeOptions(poolCommand(program, "leases", "list the open leases"))
+  sortOption(rangeOptions(poolCommand(program, "leases", "list the open leases")), columns)
     .option("--holder <name>", "only leases of this holder")
     .option("--proxy <proxyId>", "only leases of this proxy")
-    .action(async (options: Asked & Range & { holder?: string; proxy?: string }) => {
+    .action(async (options: Asked & Range & { holder?: string; proxy?: string; sort?: Order }) => {
+      const { sort } = options;
       const filter = given({ holder: options.holder, proxyId: options.proxy });
-      const table = new Table(["LEASE", "PROXY", "USES", "ENDS", "HOLDER"]);
-      const show = (page: ListedLease[]): void =>
-        table.print(
-          page.map((each) => [each.leaseId, each.proxyId, each.uses, showInstant(each.expiresAt), each.holder]),
-        );
-      await withService(options, (ask) => printPages<ListedLease>(ask, { verb: "leases.list", filter, options, show }));
+      const arrange = sort && ((all: ListedLease[]) => sorted(all, columns, sort));
+      const list = { verb: "leases.list", filter, options, show: printer(columns), arrange } as const;
+      await withService(options, (ask) => printPages<ListedLease>(ask, list));
     });
 }
+
+const columns: readonly Column<ListedLease>[] = [
+  { name: "LEASE", cell: ({ leaseId }) => leaseId },
+  { name: "PROXY", cell: ({ proxyId }) => proxyId },
+  { name: "USES", cell: ({ uses }) => uses },
+  { name: "ENDS", cell: ({ expiresAt }) => showRelative(expiresAt), by: ({ expiresAt }) => expiresAt },
+  { name: "HOLDER", cell: ({ holder }) => holder },
+];
 
 interface ReportOptions extends Asked {
   n?: number;

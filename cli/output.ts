@@ -2,6 +2,8 @@
 import { printable, showInstant } from "../runtime/text.ts";
 import { type Colour, painted } from "./colour.ts";
 
+const gap = "  ";
+
 export function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
@@ -57,7 +59,10 @@ export function showField(key: string, value: unknown): string {
   return printable(String(value));
 }
 
-/** The columns of a list. Widths only grow, so that later pages stay aligned. */
+/**
+ * The columns of a list. Widths only grow, so that later pages stay aligned. On a terminal no line wraps: it is cut, and
+ * ends with `…`.
+ */
 export class Table {
   readonly #names: readonly string[];
   readonly #widths: number[];
@@ -84,13 +89,43 @@ export class Table {
   }
 
   #line(cells: readonly string[], colourOf: (cell: string, column: number) => Colour | undefined): void {
-    const last = cells.findLastIndex((cell) => cell !== "");
-    const shown = cells.slice(0, last + 1).map((cell, column) => {
-      const text = painted(cell, colourOf(cell, column));
-      return column === last ? text : text + " ".repeat((this.#widths[column] ?? 0) - cell.length);
+    const padded = cells.map((cell, column) => cell.padEnd(this.#widths[column] ?? 0) + gap);
+    const whole = padded.join("").trimEnd();
+    const width = widthOfTerminal();
+    const line = whole.length > width ? `${whole.slice(0, width - 1)}…` : whole;
+    let start = 0;
+    const shown = padded.map(({ length }, column) => {
+      const piece = line.slice(start, start + length);
+      start += length;
+      const text = piece.trimEnd();
+      return painted(text, colourOf(cells[column] ?? "", column)) + piece.slice(text.length);
     });
-    print(shown.join("  "));
+    print(shown.join(""));
   }
+}
+
+/** Without bound if the output is no terminal, because a script may read it. */
+function widthOfTerminal(): number {
+  return process.stdout.isTTY ? process.stdout.columns || Number.POSITIVE_INFINITY : Number.POSITIVE_INFINITY;
+}
+
+const units = [
+  ["d", 86_400_000],
+  ["h", 3_600_000],
+  ["min", 60_000],
+  ["s", 1000],
+] as const;
+
+/** In a list. Undefined stays undefined. */
+export function relativeTo(at: number | undefined): string | undefined {
+  return at === undefined ? undefined : showRelative(at);
+}
+
+/** `in 43 s`, `in 9 min`, `3 h ago`. The largest unit alone, so that lists stay narrow. */
+export function showRelative(at: number, now = Date.now()): string {
+  const ms = Math.abs(at - now);
+  const [unit, unitMs] = units.find((each) => ms >= each[1]) ?? ["s", 1000];
+  return at > now ? `in ${Math.ceil(ms / unitMs)} ${unit}` : `${Math.floor(ms / unitMs)} ${unit} ago`;
 }
 
 /** Rounded up, so that a caller that waits this long has waited long enough: `3.2 s`, `4 m 10 s`, `2 h 5 m`. */

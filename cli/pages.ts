@@ -5,7 +5,7 @@ import type { Verb } from "../protocol/verbs.ts";
 import { readCount } from "./arguments.ts";
 import type { Ask } from "./connection.ts";
 import { Refused } from "./failure.ts";
-import { print } from "./output.ts";
+import { print, printJson } from "./output.ts";
 
 /** The service's largest page. */
 const pageMax = 1000;
@@ -46,7 +46,10 @@ function itemsIn(verb: Verb, page: object): unknown[] {
   return (page as Record<string, unknown[]>)[verb.replace(/\..*/, "")] ?? []; // The protocol defines the replies.
 }
 
-/** @param list.show prints a page as lines. */
+/**
+ * @param list.show prints a page as lines.
+ * @param list.arrange chooses and sorts the items. Then the whole list is read before anything is printed.
+ */
 export async function printPages<Item>(
   ask: Ask,
   list: {
@@ -54,9 +57,11 @@ export async function printPages<Item>(
     filter: object;
     options: Range & { json?: true };
     show: (page: Item[]) => void;
+    arrange?: ((items: Item[]) => Item[]) | undefined;
   },
 ): Promise<void> {
   const { verb, filter, options } = list;
+  if (list.arrange !== undefined) return printArranged(ask, { ...list, arrange: list.arrange });
   const { json, all, limit, after } = options;
   let printed = 0;
   let next = after;
@@ -82,5 +87,30 @@ export async function printPages<Item>(
     throw error;
   }
   if (json) end();
-  else if (next !== undefined) process.stderr.write(`the first ${printed}; there are more (--all, or --limit)\n`);
+  else if (next !== undefined) sayCut(printed);
+}
+
+async function printArranged<Item>(
+  ask: Ask,
+  list: {
+    verb: Verb & `${string}.list`;
+    filter: object;
+    options: Range & { json?: true };
+    show: (page: Item[]) => void;
+    arrange: (items: Item[]) => Item[];
+  },
+): Promise<void> {
+  const { verb, filter, options, show, arrange } = list;
+  const { json, all, limit, after } = options;
+  const items: Item[] = [];
+  for await (const page of pagesOf(ask, verb, { ...filter, after })) items.push(...(itemsIn(verb, page) as Item[]));
+  const arranged = arrange(items);
+  const shown = all ? arranged : arranged.slice(0, limit);
+  if (json) return printJson({ [verb.replace(".list", "")]: shown });
+  show(shown);
+  if (shown.length < arranged.length) sayCut(shown.length);
+}
+
+function sayCut(printed: number): void {
+  process.stderr.write(`the first ${printed}; there are more (--all, or --limit)\n`);
 }

@@ -5,12 +5,12 @@ import { given } from "../protocol/given.ts";
 import type { PoolReply, StatsReply } from "../protocol/pool.ts";
 import type { SourceReply } from "../protocol/source.ts";
 import { Fault } from "../runtime/fault.ts";
-import { showInstant } from "../runtime/text.ts";
 import { type Asked, poolCommand, readCount } from "./arguments.ts";
 import type { Ask, WithService } from "./connection.ts";
 import { printError, Refused } from "./failure.ts";
 import { readDocument } from "./files.ts";
-import { print, printJson, printReply, Table } from "./output.ts";
+import { type Column, type Order, printer, sorted, sortOption } from "./list.ts";
+import { print, printJson, printReply, showRelative } from "./output.ts";
 
 export function addPools(program: Command, withService: WithService): void {
   const pool = program.command("pool").description("open, show, change and close pools");
@@ -77,19 +77,23 @@ export function addPools(program: Command, withService: WithService): void {
       else print(`${options.pool} is deleted`);
     });
 
-  pool
-    .command("list")
-    .description("list the open pools")
+  sortOption(pool.command("list").description("list the open pools"), columns)
     .option("--json", "print JSON")
-    .action(async (options: { json?: true }) => {
+    .action(async (options: { json?: true; sort?: Order }) => {
       const asked = { ...options, pool: "default" };
       const reply = await withService(asked, (ask) => ask<{ pools: PoolReply[] }>("pool.list", {}));
-      if (options.json) return printJson(reply);
-      new Table(["POOL", "POLICY VERSION", "STRATEGY", "OPENED"]).print(
-        reply.pools.map((each) => [each.pool, each.version, each.policy.strategy.kind, showInstant(each.openedAt)]),
-      );
+      const pools = options.sort === undefined ? reply.pools : sorted(reply.pools, columns, options.sort);
+      if (options.json) return printJson({ ...reply, pools });
+      printer(columns)(pools);
     });
 }
+
+const columns: readonly Column<PoolReply>[] = [
+  { name: "POOL", cell: ({ pool }) => pool },
+  { name: "POLICY VERSION", cell: ({ version }) => version },
+  { name: "STRATEGY", cell: ({ policy }) => policy.strategy.kind },
+  { name: "OPENED", cell: ({ openedAt }) => showRelative(openedAt), by: ({ openedAt }) => openedAt },
+];
 
 /** The names of the pool's sources that requests can remove. None if no sources service runs. */
 async function sourcesOf(ask: Ask): Promise<string[]> {

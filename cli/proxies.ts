@@ -6,16 +6,24 @@ import { given } from "../protocol/given.ts";
 import { type ChangedReply, type ListScheme, listSchemeSchema, type ProxyReply } from "../protocol/proxy.ts";
 import { refuse } from "../protocol/refusal.ts";
 import type { Verb } from "../protocol/verbs.ts";
-import { printable, showInstant } from "../runtime/text.ts";
+import { printable } from "../runtime/text.ts";
 import { type Asked, durationForm, poolCommand, readDuration, readLabel } from "./arguments.ts";
 import { stateColour } from "./colour.ts";
 import type { WithService } from "./connection.ts";
 import { labelled } from "./event-line.ts";
 import { addExport } from "./export.ts";
 import { Refused } from "./failure.ts";
+import { type Column, type Order, printer, sorted, sortOption } from "./list.ts";
 import { addLists, openLists, type Tell, type Told } from "./lists.ts";
-import { print, printJson, printReply, Table } from "./output.ts";
+import { print, printJson, printReply, relativeTo } from "./output.ts";
 import { printPages, type Range, rangeOptions } from "./pages.ts";
+
+interface ListOptions extends Asked, Range {
+  state?: string;
+  label?: Record<string, string>;
+  bad?: true;
+  sort?: Order;
+}
 
 /** A file that is not a list may have a million rejected entries. */
 const rejectedListedMax = 1000;
@@ -56,14 +64,17 @@ export function addProxies(program: Command, withService: WithService): void {
       );
     });
 
-  rangeOptions(poolCommand(proxies, "list", "list the proxies, by id"))
+  sortOption(rangeOptions(poolCommand(proxies, "list", "list the proxies, by id")), columns)
     .addOption(new Option("--state <state>", "only proxies in this state").choices(proxyStates))
     .option("--label <name=value...>", "only proxies with this label", readLabel)
-    .action(async (options: Asked & Range & { state?: string; label?: Record<string, string> }) => {
+    .option("--bad", "only proxies that fail: a score below 0, failures in a row, or a rest after failures")
+    .action(async (options: ListOptions) => {
+      const { bad, sort } = options;
       const filter = given({ state: options.state, labels: options.label });
-      const table = new Table(["ID", "STATE", "SCORE", "LEASES", "UNTIL", "PROXY", "LABELS"], { STATE: stateColour });
-      const show = (page: ProxyReply[]): void => table.print(page.map(row));
-      await withService(options, (ask) => printPages<ProxyReply>(ask, { verb: "proxies.list", filter, options, show }));
+      const order = sort ?? (bad && worstFirst);
+      const arrange = order && ((all: ProxyReply[]) => sorted(bad ? all.filter(isBad) : all, columns, order));
+      const list = { verb: "proxies.list", filter, options, show: printer(columns), arrange } as const;
+      await withService(options, (ask) => printPages<ProxyReply>(ask, list));
     });
 
   addExport(proxies, withService);
@@ -115,10 +126,23 @@ function sentence(told: Told): string {
   return why === undefined ? `${at} ${input} ${outcome}` : `${at} "${input}" ${why}`;
 }
 
-function row(proxy: ProxyReply): (string | number)[] {
-  const { id, state, score, openLeases, labels } = proxy;
-  const until = proxy.until ?? proxy.leasableAt;
-  const why = proxy.reasons === undefined ? "" : ` (${proxy.reasons.join(", ")})`;
-  const rest = until === undefined ? "" : showInstant(until) + why;
-  return [id, state, score, openLeases, rest, proxyUrl(proxy), labelled(labels)];
+const untilOf = ({ until, leasableAt }: ProxyReply): number | undefined => until ?? leasableAt;
+
+const columns: readonly Column<ProxyReply>[] = [
+  { name: "ID", cell: ({ id }) => id },
+  { name: "STATE", cell: ({ state }) => state, colour: stateColour },
+  { name: "SCORE", cell: ({ score }) => score },
+  { name: "LEASES", cell: ({ openLeases }) => openLeases },
+  { name: "UNTIL", cell: (proxy) => relativeTo(untilOf(proxy)), by: untilOf },
+  { name: "PROXY", cell: proxyUrl },
+  { name: "WHY", cell: ({ reasons }) => reasons?.join(", ") },
+  { name: "LABELS", cell: ({ labels }) => labelled(labels) },
+];
+
+const worstFirst: Order = { column: "score", isReverse: false };
+const afterFailures = ["backoff", "streak", "failures"];
+
+function isBad({ state, score, streak, reasons = [] }: ProxyReply): boolean {
+  if (state === "retired") return false;
+  return score < 0 || streak > 0 || reasons.some((reason) => afterFailures.includes(reason));
 }

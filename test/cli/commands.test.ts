@@ -161,7 +161,7 @@ describe("proxies", () => {
       "1 changed, 0 unchanged, 0 unknown\n",
     );
     const { stdout } = await remuda("proxies list --state cooling --pool states");
-    expect(stdout).toMatch(new RegExp(`^${first} +cooling .*Z \\(manual\\) +http://192`, "m"));
+    expect(stdout).toMatch(new RegExp(`^${first} +cooling .* in \\d+ min +http://192\\S+ +manual$`, "m"));
     expect(await json(`proxies revive ${first} --pool states`)).toEqual({ changed: 1, unknown: [] });
     const retired = await remuda(`proxies retire ${second} p_unknown --pool states --reason old`);
     expect(retired).toEqual({
@@ -182,6 +182,29 @@ describe("proxies", () => {
     const cut = JSON.parse((await remuda("proxies list --pool pages --limit 3 --json")).stdout);
     expect(cut.proxies).toHaveLength(3);
     expect(cut.next).toBe(cut.proxies[2].id);
+  });
+
+  test("lists those that fail, the worst first, and sorts by a column", async () => {
+    await open("bad", Array.from({ length: 4 }, (_, i) => `192.0.2.${i + 1}:80`).join("\n"));
+    const { proxies } = await json<{ proxies: { id: string; host: string }[] }>("proxies list --pool bad");
+    const idOf = (host: string) => proxies.find((proxy) => proxy.host === host)?.id;
+    const report = async (host: string, status: number) => {
+      const { leaseId } = await json<Lease>(`lease --pool bad --proxy-id ${idOf(host)}`);
+      await json(`report ${leaseId} --pool bad --status ${status}`);
+    };
+    await report("192.0.2.2", 200);
+    await report("192.0.2.3", 407);
+    const hosts = async (args: string) =>
+      (await json<{ proxies: { host: string }[] }>(`proxies list --pool bad ${args}`)).proxies.map(({ host }) => host);
+    expect(await hosts("--bad")).toEqual(["192.0.2.3"]);
+    expect((await hosts("--sort -score"))[0]).toBe("192.0.2.2");
+    expect(await hosts("--sort until --limit 1")).toEqual(["192.0.2.3"]);
+    const cut = await remuda("proxies list --pool bad --sort proxy --limit 2");
+    expect(cut.stdout.match(/192\.0\.2\.\d/g)).toEqual(["192.0.2.1", "192.0.2.2"]);
+    expect(cut.stderr).toBe("the first 2; there are more (--all, or --limit)\n");
+    const { code, stderr } = await remuda("proxies list --sort size");
+    expect(code).toBe(2);
+    expect(stderr).toContain("It must be id, state, score, leases, until, proxy, why, labels, or one of them");
   });
 
   test("uses colour on terminals or with FORCE_COLOR, and keeps the columns", async () => {
@@ -231,7 +254,7 @@ describe("leases", () => {
     expect(failed.stdout).toMatch(/^accepted\nstop: the proxy rests until \d{4}-\S+Z \(/);
 
     expect((await remuda("leases --pool life --holder me")).stdout).toMatch(
-      new RegExp(`^LEASE.*\n${leaseId} +p_\\S{16} +3 +\\S+Z +me\n$`),
+      new RegExp(`^LEASE.*\n${leaseId} +p_\\S{16} +3 +in \\d+ min +me\n$`),
     );
     expect(await json("leases --pool life --holder you")).toEqual({ leases: [] });
     expect(await json(`release ${leaseId} --pool life --used 2`)).toEqual({ leaseId, used: 2, returned: 1 });
@@ -316,7 +339,7 @@ describe("pool", () => {
     expect(JSON.parse(stdout)).toMatchObject({ concurrency: 5, usage: null, marginMs: 200 });
     expect((await remuda("pool policy - --pool one", stdout)).stdout).toBe("one has its policy, version 3\n");
     expect((await remuda("pool get --pool one")).stdout).toMatch(/^policy\.concurrency +5$/m);
-    expect((await remuda("pool list")).stdout).toMatch(/^one +3 +best +\S+Z$/m);
+    expect((await remuda("pool list")).stdout).toMatch(/^one +3 +best +\d+ (s|min) ago$/m);
     expect((await remuda("pool stats --pool one")).stdout).toMatch(/^proxies\.available +0$/m);
     expect(await json("pool stats --pool one")).toMatchObject({ pool: "one", leases: { open: 0 } });
     expect((await remuda("pool close --pool one --drain")).code).toBe(0);

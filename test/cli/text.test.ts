@@ -1,11 +1,13 @@
 // The small readers and writers of the command line.
 
 import { Readable } from "node:stream";
+import { stripVTControlCharacters } from "node:util";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { readDuration, readLabel } from "../../cli/arguments.ts";
 import { linesIn, textOf, withDurations } from "../../cli/files.ts";
-import { showDuration } from "../../cli/output.ts";
+import { sorted } from "../../cli/list.ts";
+import { showDuration, showRelative, Table } from "../../cli/output.ts";
 import { readPlace, whatIsWatched } from "../../cli/watch.ts";
 import { printable, shellQuoted, showInstant } from "../../runtime/text.ts";
 
@@ -105,6 +107,50 @@ test("shows a duration rounded up", () => {
     "4 m 11 s",
     "2 h 5 m",
   ]);
+});
+
+test("shows an instant relative to now, in one unit", () => {
+  const shown = (ms: number): string => showRelative(1e12 + ms, 1e12);
+  expect([43_000, 42_001, 60_000, 90_000, 7_200_000, 200_000_000].map(shown)).toEqual([
+    "in 43 s",
+    "in 43 s",
+    "in 1 min",
+    "in 2 min",
+    "in 2 h",
+    "in 3 d",
+  ]);
+  expect([0, -900, -61_000, -90_000_000].map(shown)).toEqual(["0 s ago", "0 s ago", "1 min ago", "1 d ago"]);
+});
+
+test("sorts a list by a column, those without a value last in either order", () => {
+  const columns = [{ name: "LAST READ", cell: () => "", by: ({ at }: { at?: number }) => at }];
+  const order = (isReverse: boolean) =>
+    sorted([{ at: 2 }, {}, { at: 10 }, { at: 1 }], columns, { column: "last-read", isReverse }).map(({ at }) => at);
+  expect(order(false)).toEqual([1, 2, 10, undefined]);
+  expect(order(true)).toEqual([10, 2, 1, undefined]);
+});
+
+test("cuts a line of a list at the width of the terminal, and nothing in a pipe", () => {
+  const print = (terminal: { isTTY: boolean; columns: number }): string[] => {
+    const lines: string[] = [];
+    const { stdout } = process;
+    const write = (line: string) => lines.push(stripVTControlCharacters(line));
+    const fake = Object.create(stdout, { write: { value: write }, isTTY: { value: terminal.isTTY } });
+    Object.defineProperty(fake, "columns", { value: terminal.columns });
+    Object.defineProperty(process, "stdout", { value: fake, configurable: true });
+    try {
+      new Table(["ID", "PROXY", "LABELS"]).print([["p_1", "http://192.0.2.1:80", "country=DE city=Berlin"]]);
+    } finally {
+      Object.defineProperty(process, "stdout", { value: stdout, configurable: true });
+    }
+    return lines;
+  };
+  expect(print({ isTTY: true, columns: 32 })).toEqual([
+    "ID   PROXY                LABELS\n",
+    "p_1  http://192.0.2.1:80  count…\n",
+  ]);
+  expect(print({ isTTY: true, columns: 24 })).toEqual(["ID   PROXY             …\n", "p_1  http://192.0.2.1:8…\n"]);
+  expect(print({ isTTY: false, columns: 32 })[1]).toBe("p_1  http://192.0.2.1:80  country=DE city=Berlin\n");
 });
 
 test("shows an instant beyond all calendars as its number", () => {
