@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // Starts the command line with a Node that runs TypeScript directly: this one if it is new enough, else the one that
-// the project ships. Plain JavaScript, because an older Node must be able to read it.
+// the project ships. A package (`npm pack`) has the command line as JavaScript, in dist/. This file is JavaScript, because
+// an older Node must be able to read it.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import * as module from "node:module";
@@ -8,7 +9,8 @@ import { constants, homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const main = fileURLToPath(new URL("./main.ts", import.meta.url));
+const paths = ["./main.ts", "../dist/cli/main.js"].map((path) => fileURLToPath(new URL(path, import.meta.url)));
+const main = paths.find((path) => existsSync(path));
 const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
 
 if (major > 22 || (major === 22 && minor >= 18)) {
@@ -23,7 +25,7 @@ if (major > 22 || (major === 22 && minor >= 18)) {
   const node = fileURLToPath(new URL("../node_modules/node/bin/node", import.meta.url));
   if (!existsSync(node)) {
     console.error(
-      `remuda needs Node 22.18 or newer; this is ${process.versions.node}. Install one, or run "npm ci" here, which brings one along.`,
+      `remuda needs Node 22.18 or newer; this is ${process.versions.node}. Install one. (In a clone, "npm ci" brings one along.)`,
     );
     process.exit(2);
   }

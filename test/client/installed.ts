@@ -7,19 +7,26 @@ const root = new URL("../../", import.meta.url).pathname;
 
 /** @param folder an empty one. */
 export function packAndInstall(folder: string): void {
-  const run = (command: string, args: string[], cwd: string): string =>
-    execFileSync(command, [...args, "--loglevel=error", "--no-audit", "--no-fund"], {
-      cwd,
-      encoding: "utf8",
-      env: environment(),
-    });
-  // Packing builds in the checkout, so only one test file may do it at a time.
-  const lock = join(root, "node_modules/.remuda-client-pack.lock");
-  const packed = run("flock", [lock, "npm", "pack", "--json", "--pack-destination", folder], join(root, "client"));
-  // prepack may print before the list.
-  const { filename } = (JSON.parse(packed.slice(packed.search(/^[[{]/m))) as { filename: string }[])[0]!;
+  const filename = pack("client", folder);
   writeFileSync(join(folder, "package.json"), JSON.stringify({ name: "empty", private: true, type: "module" }));
   run("npm", ["install", "--prefer-offline", "--ignore-scripts", join(folder, filename)], folder);
+}
+
+/** @param of the package's folder in the checkout. Returns the name of the file. */
+export function pack(of: string, folder: string): string {
+  // Packing builds in the checkout, so only one test file may do it at a time.
+  const lock = join(root, "node_modules/.remuda-client-pack.lock");
+  const packed = run("flock", [lock, "npm", "pack", "--json", "--pack-destination", folder], join(root, of));
+  // prepack may print before the list.
+  return (JSON.parse(packed.slice(packed.search(/^[[{]/m))) as { filename: string }[])[0]!.filename;
+}
+
+function run(command: string, args: string[], cwd: string): string {
+  return execFileSync(command, [...args, "--loglevel=error", "--no-audit", "--no-fund"], {
+    cwd,
+    encoding: "utf8",
+    env: environment(),
+  });
 }
 
 /** This Node, and the machine's own if there is one. */
