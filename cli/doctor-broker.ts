@@ -9,7 +9,10 @@ import { whyNot } from "../runtime/dial.ts";
 import { Fault } from "../runtime/fault.ts";
 import { clockOffset, ifStream, JsError, type StreamInfo, streamInfo } from "../runtime/jetstream-api.ts";
 import { hostsIn, maskedNatsUrl, readNatsUrl } from "../runtime/nats-url.ts";
+import { payloadFault } from "../runtime/payload.ts";
+import { wrongIn } from "../runtime/streams.ts";
 import { counted } from "../runtime/text.ts";
+import { ledgerSettings, outcomesSettings } from "../services/picker/stream-settings.ts";
 import type { Address } from "./address.ts";
 import { withBus } from "./connection.ts";
 import { type Finding, findingsOf, ok, problem, warning } from "./finding.ts";
@@ -29,8 +32,6 @@ const dialMs = 3500;
 const greetingMs = 1000;
 const checkMs = 3000;
 const fullShares = { problem: 0.9, warning: 0.75 };
-/** The largest commit, and some room. */
-const payloadBytesMin = 1024 ** 2;
 /** More than this is a warning. */
 const offsetMsMax = 50;
 
@@ -99,23 +100,18 @@ function server(bus: Bus, url: string): Finding[] {
     const todo = "Start the server with -js, or with jetstream { store_dir: … } in its configuration.";
     findings.push(problem(about, "JetStream is off", todo));
   }
-  if (info !== undefined && info.max_payload < payloadBytesMin) {
-    const what = `it accepts messages of at most ${info.max_payload} bytes, too few for large commits and replies`;
-    findings.push(warning(about, what, "Set max_payload: 4MB in its configuration."));
-  }
+  const payload = payloadFault(bus);
+  if (payload !== undefined) findings.push(problem(about, payload.message));
   return findings;
 }
-
-const wanted = { storage: "file", retention: "limits", discard: "new", max_age: 0, max_msgs: -1, deny_delete: true };
 
 async function ledger(bus: Bus): Promise<Finding[]> {
   const info = await presentStream(bus, ledgerStream);
   if (info === undefined) return [warning("ledger", "there is no ledger yet", 'The first "npx remuda up" makes one.')];
   const { config, state } = info;
   const findings: Finding[] = [];
-  for (const [key, value] of Object.entries(wanted)) {
-    if (config[key] === value) continue;
-    const what = `the stream ${ledgerStream} has ${key} ${JSON.stringify(config[key] ?? null)}. Ledgers need ${JSON.stringify(value)}`;
+  for (const { key, actual, expected } of wrongIn(config, ledgerSettings({ isSingle: true, ledgerBytesMax: 0 }))) {
+    const what = `the stream ${ledgerStream} has ${key} ${JSON.stringify(actual ?? null)}. Ledgers need ${JSON.stringify(expected)}`;
     findings.push(problem("ledger", what, `nats stream edit ${ledgerStream}   # or restore it from a backup`));
   }
   findings.push(...copies(bus, info, "ledger"));
@@ -134,12 +130,8 @@ async function outcomes(bus: Bus): Promise<Finding[]> {
   if (info === undefined)
     return [warning("outcomes", "there is no stream for them yet", 'The first "npx remuda up" makes it.')];
   const findings: Finding[] = [];
-  for (const [key, value] of [
-    ["storage", "file"],
-    ["retention", "limits"],
-  ] as const) {
-    if (info.config[key] === value) continue;
-    const what = `the stream ${outcomesStream} has ${key} ${JSON.stringify(info.config[key] ?? null)}. It needs "${value}"`;
+  for (const { key, actual, expected } of wrongIn(info.config, outcomesSettings({ isSingle: true }))) {
+    const what = `the stream ${outcomesStream} has ${key} ${JSON.stringify(actual ?? null)}. It needs ${JSON.stringify(expected)}`;
     const todo = `Delete the stream ${outcomesStream} while no worker runs. The next start makes it again.`;
     findings.push(problem("outcomes", what, todo));
   }

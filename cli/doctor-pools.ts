@@ -14,6 +14,7 @@ import type { Address } from "./address.ts";
 import { type Ask, serviceAt, withBus } from "./connection.ts";
 import type { Links } from "./doctor-broker.ts";
 import { findingsIn, type PoolLook, sharedExits } from "./doctor-proxies.ts";
+import { Refused } from "./failure.ts";
 import { type Finding, findingsOf, ok, problem, warning } from "./finding.ts";
 import { pagesOf } from "./pages.ts";
 
@@ -69,7 +70,7 @@ async function lookAtEach(links: { bus: Bus; worker: Bus }, requests: Address): 
   for (const pool of known.slice(0, poolsMax)) if (await ledgers.isOpen(pool)) open.add(pool);
   const [looks, unusable, stray, ahead] = await Promise.all([
     lookWith(requests, [...open]),
-    unusablePools(requests),
+    unusableTo(requests),
     strayOutcomes(links.worker, { open, isWhole: known.length <= poolsMax }),
     Promise.all([...open].map((pool) => leaderClock(pool, ledgers.last(pool)))),
   ]);
@@ -107,13 +108,18 @@ async function lookWith(requests: Address, pools: readonly string[]): Promise<(P
 }
 
 /** Pools that are not served because their ledger is damaged, or has lost commits. */
-async function unusablePools(requests: Address): Promise<Finding[]> {
+/** What the pickers say of pools and streams that they cannot use. */
+async function unusableTo(requests: Address): Promise<Finding[]> {
   try {
     const withService = serviceAt(() => requests);
-    const { unusable = [] } = await withService({ pool: "default" }, (ask) => ask<PoolsReply>("pool.list", {}));
-    return unusable.map(({ pool, message }) => problem(`pool ${pool}`, message));
-  } catch {
-    return []; // That no picker answers is another finding.
+    const asked = await withService({ pool: "default" }, (ask) => ask<PoolsReply>("pool.list", {}));
+    const { unusable = [], streams = [] } = asked;
+    return [
+      ...streams.map(({ stream, message }) => problem(`stream ${stream}`, message)),
+      ...unusable.map(({ pool, message }) => problem(`pool ${pool}`, message)),
+    ];
+  } catch (error) {
+    return error instanceof Refused ? [problem("pools", error.message)] : []; // That no picker answers is another finding.
   }
 }
 

@@ -47,7 +47,8 @@ export async function up(config: Config, env: NodeJS.ProcessEnv, { demo = false 
       config.natsUrl === undefined ? await manageBroker(config, env, { say, log: logOf("broker") }) : undefined;
     if (broker !== undefined) stopping.push(() => broker.stop());
     const url = broker?.url ?? config.natsUrl!; // One of the two is set.
-    stopping.push(await startPicker(config, url, { log: logOf("picker"), open: ["default"] }));
+    const onFrozen = (): void => void broker?.thaw();
+    stopping.push(await startPicker(config, url, { log: logOf("picker"), open: ["default"], onFrozen }));
     stopping.push(await runningGuestToken(config, url, logOf("guest-token")));
     const audit = await runningAudit(config, url, logOf("audit"));
     stopping.push(audit.stop);
@@ -190,7 +191,7 @@ async function manageBroker(
 async function startPicker(
   config: Config,
   url: string,
-  { log, open: pools }: { log: Logger; open: string[] },
+  { log, open: pools, onFrozen }: { log: Logger; open: string[]; onFrozen?: () => void },
 ): Promise<() => Promise<void>> {
   const key = loadKey(config.dataDir);
   const signer = loadSigningKey(config.dataDir);
@@ -219,6 +220,7 @@ async function startPicker(
     outbound,
     witnessFolder,
     users: usersOn(config, url),
+    ...given({ onFrozen }),
   });
   const stop = async (): Promise<void> => {
     await picker.stop();

@@ -45,6 +45,8 @@ export const poolsReplySchema = z.object({
   pools: z.array(poolReplySchema),
   /** Pools that are not served because their ledger is damaged or has lost commits. */
   unusable: z.array(z.object({ pool: z.string(), message: z.string() })).exactOptional(),
+  /** Streams that are missing, damaged or unusable. */
+  streams: z.array(z.object({ stream: z.string(), message: z.string() })).exactOptional(),
 });
 export type PoolsReply = z.infer<typeof poolsReplySchema>;
 

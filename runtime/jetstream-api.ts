@@ -13,6 +13,7 @@ export const jsErrors = {
   streamNameInUse: 10058,
   bytesExceeded: 10077,
   insufficientStorage: 10047,
+  purgeFailed: 10051,
 } as const;
 
 export class JsError extends Error {

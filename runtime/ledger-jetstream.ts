@@ -9,6 +9,7 @@ import { type Bus, requestOn } from "./bus.ts";
 import { Fault, messageOf } from "./fault.ts";
 import { answerOf, brokerNow, fillOf, isJsError, JsError, jsErrors, storedMessage } from "./jetstream-api.ts";
 import { type Head, type Ledger, lookAgainMs, type StoredCommit, wentBackwards } from "./ledger.ts";
+import { payloadFault } from "./payload.ts";
 import { tail } from "./tail.ts";
 
 /**
@@ -22,6 +23,8 @@ const pauseMsFirst = 20;
 const pauseMsMax = 300;
 /** How long a ledger is read before other tasks get a turn. */
 const pauseAfterMs = 10;
+/** More than the headers of a commit have. */
+const headerBytes = 512;
 /** If nothing can be read for this long, although the broker is connected, the reader is told. */
 const unreadMsMax = 15_000;
 
@@ -128,6 +131,8 @@ export class JetStreamLedger implements Ledger {
     sent.set(commitHeader, commit.id);
     sent.set("Nats-Expected-Last-Subject-Sequence", String(commit.afterSeq));
     try {
+      const tooLarge = payloadFault(bus, commit.bytes.length + headerBytes);
+      if (tooLarge !== undefined) throw tooLarge; // Not sent. The server's bound may change with a reconnect.
       const reply = await requestOn(bus, subject, commit.bytes, { timeoutMs: answerMsMax, headers: sent });
       return { seq: answerOf<{ seq: number }>(reply.string()).seq };
     } catch (error) {

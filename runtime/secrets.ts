@@ -9,6 +9,7 @@ import type { Bus } from "./bus.ts";
 import { Fault } from "./fault.ts";
 import { createFile, readSecretIfThere } from "./files.ts";
 import { callJs, storedMessage, streamInfo } from "./jetstream-api.ts";
+import { ensureStream, type StreamSettings } from "./streams.ts";
 
 export type InstallationKey = ReturnType<typeof keyOf>;
 
@@ -61,10 +62,32 @@ export interface SecretsBucket {
   entries: Pick<KV, "put" | "create">;
 }
 
+/** Of the bucket's stream, as the library makes it. Nothing in it expires. */
+export function bucketSettings(name: string, { isSingle }: { isSingle: boolean }): StreamSettings {
+  return {
+    name: `KV_${name}`,
+    fixed: {
+      subjects: [`$KV.${name}.>`],
+      storage: "file",
+      retention: "limits",
+      discard: "new",
+      max_age: 0,
+      max_msgs: -1,
+      max_msgs_per_subject: 1,
+    },
+    adjusted: { allow_direct: true, compression: "none" },
+    initial: {
+      num_replicas: isSingle ? 1 : 3,
+      allow_rollup_hdrs: true,
+      duplicate_window: 120e9,
+    },
+  };
+}
+
 /** Creates the bucket if there is none. */
 export async function openBucket(bus: Bus, name: string): Promise<SecretsBucket> {
-  const replicas = bus.nc.info?.cluster === undefined ? 1 : 3;
-  return { bus, name, entries: await new Kvm(bus.nc).create(name, { history: 1, replicas }) };
+  await ensureStream(bus, bucketSettings(name, { isSingle: bus.nc.info?.cluster === undefined }));
+  return { bus, name, entries: await new Kvm(bus.nc).open(name) };
 }
 
 /** The secrets under one name, all of them in memory. */
@@ -96,6 +119,10 @@ export async function openSecrets(
   const names = await subjectsOf(bus, stream, subjectOf(`${prefix}>`));
   await atOnce(names, (subject) => read(subject.slice(subjectOf("").length)));
   return {
+    /** How many entries of the bucket hold them. */
+    get entries(): number {
+      return idsOf.size;
+    },
     /** Stores all of them, in as few entries as possible, each under its id. Resolves when they are on disk. */
     async put(secrets: ReadonlyMap<string, string>): Promise<void> {
       let batch: Record<string, string> = {};

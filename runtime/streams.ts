@@ -10,25 +10,56 @@ export interface StreamSettings {
   fixed: Record<string, unknown>;
   /** Settings that are changed where they differ. */
   adjusted?: Record<string, unknown>;
+  /** Bounds that are raised where they are lower. */
+  raised?: Record<string, number>;
   /** Settings for a new stream. An operator may change them later. */
   initial: Record<string, unknown>;
 }
 
+type Config = StreamInfo["config"];
+
+/** Creates or corrects the stream. @throws Fault "fix-setup" if it cannot be used as it is. */
 export async function ensureStream(bus: Bus, settings: StreamSettings): Promise<StreamInfo> {
   const present = await ifStream(streamInfo(bus, settings.name));
   const info = present ?? (await create(bus, settings));
-  for (const [key, expected] of Object.entries(settings.fixed)) {
-    const actual = info.config[key];
-    if (isSame(actual, expected)) continue;
-    throw new Fault(
-      "fix-setup",
-      `The JetStream stream ${settings.name} has ${key} ${JSON.stringify(actual ?? null)}, and Remuda needs ${JSON.stringify(expected)}. ` +
-        "Fix it, or point REMUDA_NATS_URL at another account.",
-    );
+  const [wrong] = wrongIn(info.config, settings);
+  if (wrong !== undefined) {
+    const todo = "Fix it, or point REMUDA_NATS_URL at another account.";
+    throw new Fault("fix-setup", `${wrongSetting(settings.name, wrong)}. ${todo}`);
   }
-  const { adjusted = {} } = settings;
-  const differs = Object.keys(adjusted).some((key) => !isSame(info.config[key], adjusted[key]));
-  return differs ? update(bus, { ...info.config, ...adjusted, name: settings.name }) : info;
+  const changes = changesTo(info.config, settings);
+  return changes === undefined ? info : update(bus, { ...info.config, ...changes, name: settings.name });
+}
+
+export interface WrongSetting {
+  key: string;
+  actual: unknown;
+  expected: unknown;
+}
+
+/** The settings that must match, and do not. */
+export function wrongIn(config: Config, { fixed }: Pick<StreamSettings, "fixed">): WrongSetting[] {
+  return Object.entries(fixed)
+    .map(([key, expected]) => ({ key, actual: config[key], expected }))
+    .filter(({ actual, expected }) => !isSame(actual, expected));
+}
+
+export function wrongSetting(stream: string, { key, actual, expected }: WrongSetting): string {
+  return (
+    `The JetStream stream ${stream} has ${key} ${JSON.stringify(actual ?? null)}, ` +
+    `and Remuda needs ${JSON.stringify(expected)}`
+  );
+}
+
+/** Undefined if nothing is to be changed. */
+export function changesTo(config: Config, { adjusted = {}, raised = {} }: StreamSettings): Config | undefined {
+  const differs = Object.entries(adjusted).filter(([key, value]) => !isSame(config[key], value));
+  const lower = Object.entries(raised).filter(([key, bound]) => {
+    const actual = Number(config[key] ?? -1);
+    return actual > 0 && actual < bound; // -1 is no bound.
+  });
+  const changes = [...differs, ...lower];
+  return changes.length === 0 ? undefined : Object.fromEntries(changes);
 }
 
 async function update(bus: Bus, config: { name: string }): Promise<StreamInfo> {
@@ -36,22 +67,25 @@ async function update(bus: Bus, config: { name: string }): Promise<StreamInfo> {
     return await callJs<StreamInfo>(bus, `STREAM.UPDATE.${config.name}`, config);
   } catch (error) {
     if (!(error instanceof JsError)) throw error;
-    throw new Fault("fix-setup", `JetStream refuses new settings for the stream ${config.name}: ${error.message}.`, {
-      cause: error,
-    });
+    const what = `JetStream refuses new settings for the stream ${config.name}: ${error.message}.`;
+    const todo = isJsError(error, jsErrors.insufficientStorage)
+      ? " Give it more, or set REMUDA_LEDGER_BYTES_MAX lower."
+      : "";
+    throw new Fault("fix-setup", `${what}${todo}`, { cause: error });
   }
 }
 
-async function create(bus: Bus, { name, fixed, adjusted, initial }: StreamSettings): Promise<StreamInfo> {
+async function create(bus: Bus, { name, fixed, adjusted, raised, initial }: StreamSettings): Promise<StreamInfo> {
   try {
-    return await callJs<StreamInfo>(bus, `STREAM.CREATE.${name}`, { name, ...initial, ...adjusted, ...fixed });
+    const config = { name, ...initial, ...raised, ...adjusted, ...fixed };
+    return await callJs<StreamInfo>(bus, `STREAM.CREATE.${name}`, config);
   } catch (error) {
     // Another process may have been faster.
     if (isJsError(error, jsErrors.streamNameInUse)) return streamInfo(bus, name);
     if (isJsError(error, jsErrors.insufficientStorage)) {
       throw new Fault(
         "fix-setup",
-        `JetStream has no room for the stream ${name} (max_bytes ${String(initial["max_bytes"])}). Give it more, or set REMUDA_LEDGER_BYTES_MAX lower.`,
+        `JetStream has no room for the stream ${name} (max_bytes ${String(raised?.["max_bytes"] ?? initial["max_bytes"])}). Give it more, or set REMUDA_LEDGER_BYTES_MAX lower.`,
         { cause: error },
       );
     }

@@ -1,6 +1,7 @@
 // The managed broker: a nats-server that lives exactly as long as this process. One store never has two. If the server
 // dies alone, it is restarted on the same port. If this process dies in any way, the server is ended (see owner.ts).
 
+import { statfs } from "node:fs/promises";
 import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Fault } from "../fault.ts";
@@ -23,6 +24,8 @@ export type BrokerOptions = {
   readonly say: (line: string) => void;
   /** A server that is not ready, and does nothing for so long, is given up. Default: 20 s. */
   readonly idleMsMax?: number;
+  /** Bytes that are free where a path is. Absent: the system tells. */
+  readonly freeBytes?: (path: string) => Promise<number>;
   /** The server died and runs again, on the same port. */
   readonly onRestart?: () => void;
   /** Either the restart failed (we keep trying), or another owner took the data directory (we stop trying). */
@@ -38,10 +41,17 @@ export type Broker = {
   readonly pid: number;
   readonly version: string;
   readonly how: "started" | "adopted";
+  /**
+   * A stream that could not be written, because the disk was full, takes no messages until the server restarts. Restarts
+   * it if there is room now. Resolves with whether it did, once the server has ended.
+   */
+  thaw(): Promise<boolean>;
   /** Settles when the server is gone and the data directory is free. May be called repeatedly. */
   stop(): Promise<void>;
 };
 
+/** With less, the next message or two would freeze the stream again. */
+const roomBytesMin = 16 * 1024 ** 2;
 const backoffMs = { first: 100, max: 5_000 };
 /** A server that ran this long is restarted without a wait. */
 const settledMs = 10_000;
@@ -106,6 +116,16 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   }
   const kept = keepRunning();
 
+  let thawing = false;
+  async function thaw(): Promise<boolean> {
+    const { freeBytes = bytesFreeAt } = options;
+    if (thawing || (await freeBytes(files.store)) < roomBytesMin || signal.aborted) return false;
+    thawing = true;
+    say("a stream was frozen, because the disk was full. There is room now, so nats-server is restarted");
+    await server.end().finally(() => (thawing = false));
+    return true;
+  }
+
   let stopped: Promise<void> | undefined;
   async function stop(): Promise<void> {
     stopping.abort();
@@ -122,6 +142,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     host,
     port,
     how,
+    thaw,
     get pid() {
       return server.pid;
     },
@@ -154,6 +175,12 @@ async function adopt(
   );
   await found.end();
   return undefined;
+}
+
+/** 0 if the system does not tell. */
+async function bytesFreeAt(path: string): Promise<number> {
+  const free = await statfs(path).catch(() => undefined);
+  return free === undefined ? 0 : free.bavail * free.bsize;
 }
 
 function asFault(error: unknown): Fault {

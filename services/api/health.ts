@@ -56,16 +56,8 @@ export function healthRoutes(api: Api, ports: HealthPorts): void {
       },
     },
     async (request, reply) => {
-      const [{ open, silent }, unusable] = await Promise.all([
-        lookAtPools(ports, request, "pool.get"),
-        unusablePools(request),
-      ]);
-      if (silent.length === 0 && unusable.length === 0) return { ready: true, pools: open };
-      const others = silent.filter((pool) => !unusable.some((each) => each.pool === pool));
-      const why = [
-        ...unusable.map(({ message }) => message),
-        ...(others.length === 0 ? [] : [`Not led at the moment: ${others.join(", ")}.`]),
-      ];
+      const { open, why } = await readiness(ports, request, "pool.get");
+      if (why.length === 0) return { ready: true, pools: open };
       return sendRefusal(reply, refuse("unavailable", why.join(" "), { retryAfterMs }));
     },
   );
@@ -124,24 +116,40 @@ async function lookAtPools(
   return looked;
 }
 
-/** Pools whose ledger is damaged or has lost commits. Such a ledger may be missing in the stream. */
-async function unusablePools({ ask, user: { pools } }: Sender): Promise<NonNullable<PoolsReply["unusable"]>> {
+/** `why`: what keeps the service from being ready, as sentences. @throws as `lookAtPools` does. */
+async function readiness(ports: HealthPorts, sender: Sender, verb: Asked["verb"]): Promise<Looked & { why: string[] }> {
+  const [looked, troubles] = await Promise.all([lookAtPools(ports, sender, verb), troublesOf(sender)]);
+  const { unusable } = troubles;
+  const others = looked.silent.filter((pool) => !unusable.some((each) => each.pool === pool));
+  const notLed = others.length === 0 ? [] : [`Not led at the moment: ${others.join(", ")}.`];
+  return { ...looked, why: [...troubles.why, ...unusable.map(({ message }) => message), ...notLed] };
+}
+
+/** Pools whose ledger is damaged or has lost commits, which may be missing in the stream, and what is wrong with streams. */
+async function troublesOf({ ask, user: { pools } }: Sender): Promise<{
+  unusable: NonNullable<PoolsReply["unusable"]>;
+  why: string[];
+}> {
   const answer = await ask({ verb: "pool.list", answerMs: lookMsMax });
-  const unusable = "refusal" in answer ? [] : (replyIn<PoolsReply>(answer).unusable ?? []);
-  return unusable.filter(({ pool }) => pools?.includes(pool) ?? true);
+  if ("refusal" in answer) return { unusable: [], why: [answer.refusal.message] };
+  const { unusable = [], streams = [] } = replyIn<PoolsReply>(answer);
+  return {
+    unusable: unusable.filter(({ pool }) => pools?.includes(pool) ?? true),
+    why: streams.map(({ message }) => message),
+  };
 }
 
 async function poolsInNumbers(ports: HealthPorts, sender: Sender): Promise<Family[]> {
-  let looked: Looked | undefined;
+  let looked: Awaited<ReturnType<typeof readiness>> | undefined;
   try {
-    looked = await lookAtPools(ports, sender, "pool.metrics");
+    looked = await readiness(ports, sender, "pool.metrics");
   } catch {
     // The broker or the picker is away. The first number says that.
   }
-  const isReady = looked?.silent.length === 0;
+  const isReady = looked?.why.length === 0;
   const replies = looked?.replies.map((reply) => replyIn<MetricsReply>(reply)) ?? [];
   return [
-    gauge("remuda_ready", "1: every open pool is led and caught up.", isReady ? 1 : 0),
+    gauge("remuda_ready", "1: every open pool is led and caught up, and every stream is usable.", isReady ? 1 : 0),
     ...poolFamilies(replies, looked?.open ?? []),
   ];
 }

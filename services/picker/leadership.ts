@@ -41,6 +41,8 @@ export class Leadership {
   readonly #openPools: OpenPools;
   /** Pools that have a ledger, closed ones included, as of the last scan. */
   #names: ReadonlySet<string> = new Set();
+  /** Pools that are led here, and whose ledger has lost commits in the stream: a sentence. */
+  readonly #purged = new Map<string, string>();
   readonly #hearing: Subscription;
   #timer: NodeJS.Timeout | undefined;
   #isStopped = false;
@@ -112,6 +114,17 @@ export class Leadership {
     });
   }
 
+  /** Pools that are led here, but not any more after the next start. */
+  purged(): { pool: string; message: string }[] {
+    return [...this.#purged].map(([pool, message]) => ({ pool, message }));
+  }
+
+  /** In the bucket of secrets, of the pools that are led here. */
+  secretEntries(): number {
+    const lives = [...this.#lives.values()];
+    return lives.reduce((sum, life) => sum + (life.getSnapshot().context.served?.secrets.entries ?? 0), 0);
+  }
+
   /** Undefined if the pool is led elsewhere or not at all. */
   #led(pool: string): Served | undefined {
     const life = this.#lives.get(pool)?.getSnapshot();
@@ -177,9 +190,12 @@ export class Leadership {
 
   async #scan(): Promise<void> {
     try {
+      const led = [...this.#lives.keys()].flatMap((pool) => this.#led(pool) ?? []);
+      const commits = new Map(led.map(({ pool, leader }) => [pool, leader.last.n]));
       const sizes = await this.#openness.sizes();
       const open = new Set(await this.#openNames(sizes));
       if (this.#isStopped) return;
+      this.#lookForPurged(commits, sizes);
       this.#names = new Set(sizes.keys());
       // A closed pool has no life, and costs nothing, until it is opened again.
       for (const [pool, messages] of sizes)
@@ -189,6 +205,18 @@ export class Leadership {
         if (!sizes.has(pool) && life.getSnapshot().matches("closed")) life.send({ type: "stop" });
     } catch {
       // The broker is away. The next look will tell.
+    }
+  }
+
+  /** The ledger of a leader without requests may be purged unnoticed. A leader that is asked proves that it still leads. */
+  #lookForPurged(commits: ReadonlyMap<string, number>, sizes: ReadonlyMap<string, number>): void {
+    this.#purged.clear();
+    for (const [pool, stored] of commits) {
+      const found = sizes.get(pool) ?? 0;
+      if (found >= stored) continue;
+      const what = `The ledger of pool ${pool} has ${found} of ${stored} commits: others were purged.`;
+      this.#purged.set(pool, `${what} Restore the stream from a backup before the next start.`);
+      this.#led(pool)?.requests.handle("pool.get", {}, () => {});
     }
   }
 

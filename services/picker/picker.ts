@@ -14,20 +14,29 @@ import { answerDiscovery } from "../../runtime/discovery.ts";
 import { type Asked, Responder } from "../../runtime/responder.ts";
 import { Leadership, openPool } from "./leadership.ts";
 import type { PickerOptions } from "./serving.ts";
-import { ensureStreams } from "./streams.ts";
+import { ensureStreams, type NeededStream, neededStreams } from "./stream-settings.ts";
+import { StreamWatch } from "./stream-watch.ts";
 import { type Who, whoSent } from "./who.ts";
+
+const describeMsMax = 2000;
 
 export class Picker {
   readonly id = `picker-${randomBytes(6).toString("hex")}`;
   readonly #options: PickerOptions;
   readonly #responder: Responder;
   readonly #leadership: Leadership;
+  readonly #needed: readonly NeededStream[];
+  readonly #streams: StreamWatch;
   readonly #subscriptions: Subscription[] = [];
 
   constructor(options: PickerOptions) {
     this.#options = options;
     this.#responder = new Responder(options.buses.front.nc, overNats, options.log);
     this.#leadership = new Leadership(this.id, options, this.#responder);
+    const { buses, log, onFrozen, streamsEveryMs: everyMs } = options;
+    this.#needed = neededStreams(buses, options);
+    const secretEntries = (): number => this.#leadership.secretEntries();
+    this.#streams = new StreamWatch({ needed: this.#needed, log, secretEntries, onFrozen, everyMs });
   }
 
   /**
@@ -36,8 +45,9 @@ export class Picker {
    * @throws Fault if the set-up must be fixed first.
    */
   async start(given: { open: readonly string[] }): Promise<void> {
-    const { buses, ledgerBytesMax } = this.#options;
-    await ensureStreams(buses, { ledgerBytesMax });
+    const { buses } = this.#options;
+    await ensureStreams(this.#needed);
+    this.#streams.start();
     await this.#leadership.start();
     this.#subscribe();
     await buses.front.nc.flush();
@@ -47,6 +57,7 @@ export class Picker {
   /** It is silent when this returns. Resolves when all is stored that the next start must know. */
   stop(): Promise<void> {
     for (const subscription of this.#subscriptions) subscription.unsubscribe();
+    this.#streams.stop();
     return this.#leadership.stop();
   }
 
@@ -98,19 +109,18 @@ export class Picker {
     const { respond } = asked;
     const who = whoSent(asked, this.#options.users);
     const isSeen = (pool: string): boolean => who.pools?.includes(pool) ?? true;
+    const streams = this.#streams.troubles();
     try {
       const names = (await this.#leadership.openPools()).filter(isSeen);
-      const looks = await Promise.all(names.sort().map((pool) => this.#describe(pool, who)));
+      const looks = await Promise.all(names.sort().map((pool) => inTime(this.#describe(pool, who))));
       const pools = looks.filter((pool) => pool !== undefined);
       // Another picker may lead what this one could not.
-      const unusable = this.#leadership
-        .unusable()
-        .filter(({ pool }) => isSeen(pool) && !pools.some((each) => each.pool === pool));
-      respond({ pools, ...(unusable.length > 0 && { unusable }) });
+      const broken = this.#leadership.unusable().filter(({ pool }) => !pools.some((each) => each.pool === pool));
+      const unusable = [...broken, ...this.#leadership.purged()].filter(({ pool }) => isSeen(pool));
+      respond({ pools, ...(unusable.length > 0 && { unusable }), ...(streams.length > 0 && { streams }) });
     } catch {
-      respond(
-        refuse("unavailable", "The list of pools cannot be read: the broker does not answer.", { retryAfterMs: 1000 }),
-      );
+      const why = streams.map(({ message }) => message).join(" ") || "the broker does not answer.";
+      respond(refuse("unavailable", `The list of pools cannot be read: ${why}`, { retryAfterMs: 1000 }));
     }
   }
 
@@ -118,4 +128,13 @@ export class Picker {
     const answer = await this.#leadership.ask(pool, { verb: "pool.get", body: {}, who });
     return isRefusal(answer) ? undefined : (answer as PoolReply); // The reply of pool.get.
   }
+}
+
+/** Undefined if it takes too long: a leader in doubt must not keep the others from being listed. */
+async function inTime<T>(asked: Promise<T>): Promise<T | undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(resolve, describeMsMax, undefined);
+  });
+  return Promise.race([asked, late]).finally(() => clearTimeout(timer));
 }

@@ -49,6 +49,10 @@ export interface PickerOptions {
   /** Absent: the NATS server has no users. */
   users?: Users | undefined;
   clock?: Clock;
+  /** A stream takes no messages since its disk was full, until the NATS server restarts. Called again and again. */
+  onFrozen?: (message: string) => void;
+  /** How often to look at the streams. Absent: every two seconds. */
+  streamsEveryMs?: number;
   /** A folder for the witnesses of ledgers. Absent: they are kept in the bucket of secrets alone. */
   witnessFolder?: string;
 }

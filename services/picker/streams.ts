@@ -1,4 +1,4 @@
-// The streams that a picker needs, and the outcomes feed.
+// What a picker reads of its streams, and the outcomes feed.
 import { type Cursor, decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import { leavesOpen } from "../../events/pool.ts";
@@ -7,7 +7,6 @@ import {
   ledgerSubject,
   ledgerSubjects,
   outcomeSubject,
-  outcomeSubjects,
   outcomesStream,
 } from "../../protocol/subjects.ts";
 import type { Bus } from "../../runtime/bus.ts";
@@ -15,54 +14,8 @@ import { resultOr } from "../../runtime/fault.ts";
 import { fillOf, type StoredMessage, storedMessage } from "../../runtime/jetstream-api.ts";
 import { LastMessages } from "../../runtime/last-messages.ts";
 import { type News, StreamNews } from "../../runtime/stream-news.ts";
-import { ensureStream } from "../../runtime/streams.ts";
 import { tail } from "../../runtime/tail.ts";
 import type { OutcomeFeed } from "./outcomes.ts";
-
-const dayNs = 86_400_000 * 1e6;
-const outcomesBytesMax = 1024 ** 3;
-
-/** @param buses The stream may belong to another account. */
-export async function ensureStreams(
-  buses: { ledger: Bus; follower: Bus },
-  given: { ledgerBytesMax: number },
-): Promise<void> {
-  const single = buses.ledger.nc.info?.cluster === undefined;
-  await ensureStream(buses.ledger, {
-    name: ledgerStream,
-    fixed: {
-      subjects: [ledgerSubjects],
-      storage: "file",
-      retention: "limits",
-      // Rejects new messages when full, instead of losing the oldest facts.
-      discard: "new",
-      max_age: 0,
-      max_msgs: -1,
-      max_msgs_per_subject: -1,
-      max_msg_size: -1,
-      deny_delete: true,
-      allow_rollup_hdrs: false,
-      persist_mode: "default",
-    },
-    adjusted: { allow_direct: true },
-    initial: { max_bytes: given.ledgerBytesMax, compression: "s2", num_replicas: single ? 1 : 3 },
-  });
-  await ensureStream(buses.follower, {
-    name: outcomesStream,
-    fixed: { subjects: [outcomeSubjects], storage: "file", retention: "limits" },
-    adjusted: { allow_direct: true },
-    initial: {
-      max_age: 7 * dayNs,
-      max_bytes: outcomesBytesMax,
-      discard: "old",
-      num_replicas: single ? 1 : 3,
-      // An fsync per outcome would cut the throughput to a tenth, and then leases would come faster than outcomes and
-      // fill every proxy. The price: a broker that is killed forgets outcomes that it acknowledged in the last moments.
-      // A cluster refuses this mode.
-      ...(single ? { persist_mode: "async" } : {}),
-    },
-  });
-}
 
 /** Whether each pool is open according to its ledger. */
 export function opennessIn(bus: Bus): LastMessages<boolean> {

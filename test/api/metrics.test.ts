@@ -1,8 +1,11 @@
 // `/metrics`, read as Prometheus reads it: valid text in every state, correct numbers, few labels.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startTestBroker } from "../kit/broker.ts";
 import { eventually } from "../kit/poll.ts";
-import { startRemuda } from "../kit/process.ts";
+import { startRemuda, stopAllRemudas } from "../kit/process.ts";
 import { type Family, readPrometheus } from "../kit/prometheus.ts";
 import { callerOf, lines, type Service, startService } from "./http.ts";
 
@@ -145,7 +148,8 @@ describe("of two pools", () => {
 test("reports which pools are led and which outcomes wait, with several pickers, none, or a lost leader", async () => {
   const broker = await startTestBroker();
   const env = { REMUDA_NATS_URL: broker.url };
-  const { dataDir } = service;
+  // The data directory of another broker has witnesses of ledgers that this one lacks.
+  const dataDir = mkdtempSync(join(tmpdir(), "metrics-test-"));
   try {
     const api = await startRemuda({ dataDir, args: ["run", "api"], env });
     const ask = callerOf(api.httpUrl ?? "");
@@ -172,6 +176,8 @@ test("reports which pools are led and which outcomes wait, with several pickers,
       expect(found.get("remuda_leases_open")?.samples).toEqual([]);
     });
   } finally {
+    await stopAllRemudas();
     await broker.stop();
+    rmSync(dataDir, { recursive: true, force: true });
   }
 }, 150_000);

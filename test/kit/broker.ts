@@ -4,7 +4,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { findBinary } from "../../runtime/broker/binary.ts";
-import { type Broker, openBroker } from "../../runtime/broker/broker.ts";
+import { type Broker, type BrokerOptions, openBroker } from "../../runtime/broker/broker.ts";
 import { readConfig } from "../../runtime/config.ts";
 
 export type TestBroker = {
@@ -18,11 +18,15 @@ export type TestBroker = {
 
 /** `say` hears what the broker and the search for its executable tell; silent by default. On a fresh
  * machine the first call fetches the server (some 10 s): make it in a hook rather than in a test. */
-export async function startTestBroker({ say = () => {} }: { say?: (line: string) => void } = {}): Promise<TestBroker> {
+export async function startTestBroker({
+  say = () => {},
+  ...options
+}: Partial<Pick<BrokerOptions, "say" | "freeBytes">> = {}): Promise<TestBroker> {
   const dataDir = await mkdtemp(join(tmpdir(), "broker-test-"));
   const remove = () => rm(dataDir, { recursive: true, force: true });
   try {
-    const broker = await openBroker({ dataDir, host: "127.0.0.1", port: 0, binary: () => findTestBinary(say), say });
+    const binary = () => findTestBinary(say);
+    const broker = await openBroker({ ...options, dataDir, host: "127.0.0.1", port: 0, binary, say });
     const { url, port } = broker;
     return {
       url,

@@ -1,6 +1,6 @@
 // A broker of the test's own with the service's streams, and a connection.
 import { type Bus, openBus } from "../../runtime/bus.ts";
-import { ensureStreams } from "../../services/picker/streams.ts";
+import { ensureStreams, neededStreams } from "../../services/picker/stream-settings.ts";
 import { startTestBroker, type TestBroker } from "./broker.ts";
 
 export interface TestStreams {
@@ -9,11 +9,11 @@ export interface TestStreams {
   stop(): Promise<void>;
 }
 
-export async function startStreams(): Promise<TestStreams> {
-  const broker = await startTestBroker();
+export async function startStreams(start = startTestBroker): Promise<TestStreams> {
+  const broker = await start();
   try {
     const bus = await openBus(broker.url, "test");
-    await ensureStreams({ ledger: bus, follower: bus }, { ledgerBytesMax: 64 * 1024 ** 2 });
+    await ensureStreams(neededStreams({ ledger: bus, follower: bus }, { ledgerBytesMax: 64 * 1024 ** 2 }));
     return { broker, bus, stop: () => bus.close().finally(() => broker.stop()) };
   } catch (error) {
     await broker.stop();

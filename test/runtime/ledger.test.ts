@@ -10,6 +10,7 @@ import type { Ledger } from "../../runtime/ledger.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { ensureStream } from "../../runtime/streams.ts";
+import { ensureStreams, neededStreams } from "../../services/picker/stream-settings.ts";
 import { eventually } from "../kit/poll.ts";
 import { startRelay } from "../kit/relay.ts";
 import { startStreams, type TestStreams } from "../kit/streams.ts";
@@ -295,10 +296,34 @@ test("keeps everything in the ledger's stream, on disk, and fails closed when fu
     storage: "file",
     discard: "new",
     deny_delete: true,
-    compression: "s2",
+    compression: "none",
   });
   const pool = newPool();
   await onJetStream(pool).append({ id: "x", bytes: bytes("x"), afterSeq: 0 });
   const stored = await storedMessage(bus, ledgerStream, { last_by_subj: ledgerSubject(pool) });
   expect(stored?.header(commitHeader)).toBe("x");
+});
+
+test("does not send a commit above the broker's max_payload, names both numbers, and stores it once it fits", async () => {
+  let max_payload = 60_000;
+  const info = { get: () => ({ ...bus.nc.info, max_payload }) };
+  const nc = Object.create(bus.nc, { info });
+  const small = Object.create(bus, { nc: { value: nc } }) as Bus;
+  const pool = newPool();
+  const doubts: string[] = [];
+  const { stream, subject } = { stream: ledgerStream, subject: ledgerSubject(pool) };
+  const ledger = new JetStreamLedger({ bus: small, stream, subject, onDoubt: (why) => void doubts.push(why) });
+  const large = bytes("x".repeat(60_000));
+  const appending = ledger.append({ id: "large", bytes: large, afterSeq: 0 });
+  await eventually(() => expect(doubts.length).toBeGreaterThan(2));
+  expect(doubts[0]).toMatch(/at most 60000 bytes, and Remuda needs 60512\. Set max_payload: 4MB/);
+  expect(await storedMessage(bus, stream, { last_by_subj: subject })).toBeUndefined();
+  expect(await ledger.head()).toMatchObject({ seq: 0 }); // Smaller messages go on.
+  const needed = neededStreams({ ledger: small, follower: small }, { ledgerBytesMax: 2 ** 20 });
+  await expect(ensureStreams(needed)).rejects.toMatchObject({
+    code: "fix-setup",
+    message: expect.stringMatching(/at most 60000 bytes, and Remuda needs 1048576\. Set max_payload/),
+  });
+  max_payload = 4 * 2 ** 20;
+  expect(await appending).toHaveProperty("seq");
 });
