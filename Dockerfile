@@ -1,12 +1,14 @@
 # Every service of Remuda in one image; the command says which: `run picker`, `run api`, … NATS is not in it.
 # Debian, not Alpine, for the same C library as everywhere else. No build step: Node runs TypeScript as it is.
 
-FROM node:24-bookworm-slim AS packages
+FROM node:24.21.0-bookworm-slim@sha256:d6aa754f16b3197301076f047b5def2f02ea1dbbc2ca920407d46d7ec7f87b20 AS packages
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci --omit=dev
+# The image has a Node, so the one that npm brings along for other machines is left out.
+RUN rm -rf node_modules/node-linux-* node_modules/.bin/node
 
-FROM node:24-bookworm-slim
+FROM node:24.21.0-bookworm-slim@sha256:d6aa754f16b3197301076f047b5def2f02ea1dbbc2ca920407d46d7ec7f87b20
 ENV NODE_ENV=production \
     REMUDA_DATA_DIR=/data \
     REMUDA_ALIVE_FILE=/tmp/remuda-alive

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Starts the command line with a Node that runs TypeScript directly: this one if it is new enough, else the one that
-// the project ships. A package (`npm pack`) has the command line as JavaScript, in dist/. This file is JavaScript, because
-// an older Node must be able to read it.
+// npm installed as an optional package for this platform. A package (`npm pack`) has the command line as JavaScript, in
+// dist/. This file is JavaScript, because an older Node must be able to read it.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import * as module from "node:module";
@@ -22,14 +22,23 @@ if (major > 22 || (major === 22 && minor >= 18)) {
   // restart fast.
   module.flushCompileCache();
 } else {
-  const node = fileURLToPath(new URL("../node_modules/node/bin/node", import.meta.url));
-  if (!existsSync(node)) {
+  const node = installedNode();
+  if (node === undefined) {
     console.error(
-      `remuda needs Node 22.18 or newer; this is ${process.versions.node}. Install one. (In a clone, "npm ci" brings one along.)`,
+      `remuda needs Node 22.18 or newer; this is ${process.versions.node}. Install one. (On Linux with glibc, npm brings ` +
+        "one along, unless optional packages are left out.)",
     );
     process.exit(2);
   }
   const child = spawn(node, [fileURLToPath(import.meta.url), ...process.argv.slice(2)], { stdio: "inherit" });
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
   child.on("exit", (code, signal) => process.exit(code ?? 128 + constants.signals[signal]));
+}
+
+function installedNode() {
+  try {
+    return module.createRequire(import.meta.url).resolve(`node-${process.platform}-${process.arch}/bin/node`);
+  } catch {
+    return undefined;
+  }
 }

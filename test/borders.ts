@@ -18,7 +18,7 @@ const borders: Record<string, Border> = {
   protocol: { folders: ["events"], packages: /^zod$/ },
   lists: { folders: ["events", "protocol"], packages: /^zod$/ },
   "state-machines": { folders: ["events", "protocol"], packages: /^(xstate|d3-random)$/ },
-  runtime: { folders: [], packages: /^(node:|@nats-io\/|pino$)/ },
+  runtime: { folders: [], packages: /^(node:|@nats-io\/|(bcryptjs|pino)$)/ },
   transport: { folders: ["events", "protocol"], packages: anything },
   client: { folders: ["events", "protocol", "transport"], packages: anything },
   services: { folders: services, packages: anything },

@@ -31,15 +31,28 @@ for (const [what, findings] of [
 console.log(failed.length === 0 ? "check: all well" : `check: ${failed.join(", ")} failed`);
 process.exitCode = failed.length === 0 ? 0 : 1;
 
-/** Optional packages for other platforms that a package names and the lock lacks make `npm ci` fail elsewhere. */
+interface LockEntry {
+  optionalDependencies?: Record<string, string>;
+  resolved?: string;
+  integrity?: string;
+  hasInstallScript?: boolean;
+}
+
+/**
+ * Optional packages for other platforms that a package names and the lock lacks make `npm ci` fail elsewhere. No package
+ * may run code when it is installed, and each must be the one that the lock means, by its hash.
+ */
 function lockFileGaps(): string[] {
   const lock = JSON.parse(readFileSync(`${root}package-lock.json`, "utf8")) as {
-    packages: Record<string, { optionalDependencies?: Record<string, string>; resolved?: string }>;
+    packages: Record<string, LockEntry>;
   };
   const gaps: string[] = [];
   for (const [path, entry] of Object.entries(lock.packages)) {
     if (entry.resolved?.startsWith("http") === true)
       gaps.push(`package-lock.json: ${path} names the host it came from`);
+    if (entry.hasInstallScript === true) gaps.push(`package-lock.json: ${path} has an install script`);
+    if (path !== "" && entry.integrity?.startsWith("sha512-") !== true)
+      gaps.push(`package-lock.json: ${path} has no SHA-512`);
     for (const name of Object.keys(entry.optionalDependencies ?? {})) {
       const there = [`${path}/node_modules/${name}`, `node_modules/${name}`].some((each) => each in lock.packages);
       if (!there) gaps.push(`package-lock.json: ${path} wants the optional ${name}, which the lock lacks`);

@@ -6,16 +6,20 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 
 const root = new URL("../../", import.meta.url).pathname;
+/** The package with the executable of this platform. It needs no install script. */
+const platform = `node-${process.platform}-${process.arch}`;
 const folder = mkdtempSync(join(tmpdir(), "every-node-"));
 try {
   const paths = ["20", "22", "24"].map((version) => {
     const prefix = join(folder, version);
     mkdirSync(prefix);
-    writeFileSync(join(prefix, "package.json"), JSON.stringify({ private: true, allowScripts: { node: true } }));
-    execFileSync("npm", ["install", "--prefix", prefix, `node@${version}`], { stdio: "inherit" });
+    writeFileSync(join(prefix, "package.json"), JSON.stringify({ private: true }));
+    execFileSync("npm", ["install", "--ignore-scripts", "--prefix", prefix, `${platform}@${version}`], {
+      stdio: "inherit",
+    });
     // Not under node_modules, because the test does not search there.
     const bin = join(folder, `bin-${version}`);
-    symlinkSync(join(prefix, "node_modules/node/bin"), bin);
+    symlinkSync(join(prefix, "node_modules", platform, "bin"), bin);
     return bin;
   });
   const { status } = spawnSync(

@@ -121,6 +121,49 @@ test("exposes nothing to other machines, runs without privileges, and writes onl
     expect([name, service.read_only, service.cap_drop]).toEqual([name, true, ["ALL"]]);
 });
 
+test("takes each foreign image by its digest", () => {
+  const bases = readDockerfile().flatMap(({ word, rest }) => (word === "FROM" ? [rest.split(" ")[0] ?? ""] : []));
+  expect(bases).toHaveLength(2);
+  expect(new Set(bases).size).toBe(1);
+  const foreign = services.flatMap(([, { image, build }]) => (build === undefined ? [image] : []));
+  for (const image of [...bases, ...foreign]) expect(image).toMatch(/^[a-z]+:[\w.-]+@sha256:[0-9a-f]{64}$/);
+});
+
+test("bounds the memory, the processes and the logs of each service", () => {
+  for (const [name, { mem_limit, pids_limit, logging }] of services) {
+    expect([name, mem_limit, pids_limit]).toEqual([name, expect.stringMatching(/^\d+[gm]$/), expect.any(Number)]);
+    expect([name, logging]).toEqual([name, { driver: "json-file", options: { "max-size": "10m", "max-file": "3" } }]);
+  }
+});
+
+test("lets out only the services that ask other sites", () => {
+  const inside = Object.keys(compose.networks).filter((name) => compose.networks[name]?.internal === true);
+  expect(inside).toEqual(["inside"]);
+  expect(compose.networks["published"]?.driver_opts).toEqual({
+    "com.docker.network.bridge.enable_ip_masquerade": "false",
+  });
+  const reach = Object.fromEntries(
+    services.map(([name, { networks, network_mode }]) => [name, networks ?? network_mode]),
+  );
+  expect(reach).toEqual({
+    init: "none",
+    nats: ["inside", "published"],
+    picker: ["inside"],
+    "default-pool": ["inside"],
+    api: ["inside", "published"],
+    sources: ["inside", "outside"],
+    "guest-token": ["inside", "outside"],
+    audit: ["inside"],
+    cli: ["inside", "outside"],
+  });
+  for (const [name, { ports }] of services) {
+    expect([name, ports !== undefined]).toEqual([
+      name,
+      compose.services[name]?.networks?.includes("published") === true,
+    ]);
+  }
+});
+
 test("builds our image, without asking a registry for it", () => {
   expect(new Set(ours.map(([, { image, build }]) => `${build} ${image}`))).toEqual(new Set([". localhost/remuda"]));
 });
@@ -141,7 +184,7 @@ test("restarts lasting services, and gives each the time that it needs to stop",
 });
 
 test("uses the pinned version of the NATS server, configured like the managed one", () => {
-  expect(compose.services.nats?.image).toBe(`nats:${releaseVersion}-alpine`);
+  expect(compose.services.nats?.image.split("@")[0]).toBe(`nats:${releaseVersion}-alpine`);
   const folder = mkdtempSync(join(tmpdir(), "compose-test-"));
   const managed = confText(openFiles(folder), { host: "0.0.0.0", port: 4222, hasUsers: true });
   rmSync(folder, { recursive: true });

@@ -20,6 +20,11 @@ export interface Service {
   read_only?: boolean;
   cap_drop?: string[];
   stop_grace_period?: string;
+  mem_limit?: string;
+  pids_limit?: number;
+  logging?: { driver: string; options: Record<string, string> };
+  network_mode?: string;
+  networks?: string[];
   environment?: Record<string, string>;
   ports?: string[];
   volumes?: Mount[];
@@ -30,6 +35,7 @@ export interface Service {
 export interface Compose {
   services: Record<string, Service>;
   volumes: Record<string, unknown>;
+  networks: Record<string, { internal?: boolean; driver_opts?: Record<string, string> } | null>;
 }
 
 /** With anchors merged, as an engine reads it. */

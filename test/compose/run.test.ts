@@ -12,6 +12,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { loginsOf } from "../../cli/service-users.ts";
 import { freePort } from "../../demo/service.ts";
 import { findTestBinary } from "../kit/broker.ts";
+import { usersIn } from "../kit/login.ts";
 import { eventually } from "../kit/poll.ts";
 import {
   copiesIn,
@@ -60,7 +61,7 @@ test("init creates the users once, and gives each service its own files, readabl
     const { mode, uid: owner } = statSync(join(place, "volumes", file));
     expect([file, mode & 0o777, owner]).toEqual([file, 0o600, uid ?? owner]);
   }
-  const all = usersIn("installation");
+  const all = usersIn(join(place, "volumes/installation"));
   for (const [service, logins] of Object.entries(loginsOf)) {
     const known = all.filter(({ password }) => readVolume(`${service}/users.json`).includes(password));
     expect([service, logins]).toEqual([service, expect.arrayContaining(known.map(({ name }) => name))]);
@@ -155,7 +156,10 @@ test("each service stops in order and in time, and has logged no secret", async 
     expect([name, name === "nats" ? [0, 1].includes(code ?? -1) : code === 0]).toEqual([name, true]);
     expect(performance.now() - startedAt).toBeLessThan(5000);
   }
-  const secrets = usersIn("installation").flatMap(({ password, key }) => [password, key ?? password]);
+  const secrets = usersIn(join(place, "volumes/installation")).flatMap(({ password, key }) => [
+    password,
+    key ?? password,
+  ]);
   expect(said).toContain("remuda is ready");
   expect(secrets.filter((secret) => said.includes(secret))).toEqual([]);
   expect(readdirSync(join(place, "app")).filter((name) => name.startsWith(".remuda"))).toEqual([]);
@@ -303,12 +307,6 @@ function leaseOverHttp(headers: Record<string, string>): Promise<Response> {
 
 function readVolume(path: string): string {
   return readFileSync(join(place, "volumes", path), "utf8");
-}
-
-function usersIn(volume: string): { name: string; password: string; key?: string }[] {
-  return (
-    JSON.parse(readVolume(`${volume}/users.json`)) as { users: { name: string; password: string; key?: string }[] }
-  ).users;
 }
 
 async function ended(child: ChildProcess): Promise<number | null> {
