@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { given } from "../protocol/given.ts";
 import { roles } from "../protocol/rights.ts";
 import type { Config } from "../runtime/config.ts";
+import { keyOf } from "../runtime/credentials.ts";
 import { Fault } from "../runtime/fault.ts";
 import { shellQuoted } from "../runtime/text.ts";
 import { readUsers } from "../runtime/users.ts";
@@ -45,7 +46,7 @@ export function environmentOf(
     );
   }
   const { natsUrl, httpUrl, tlsCa } = addressFor(config, { as, host: wanted.host });
-  const overHttp = as === "auditor" || httpUrl === undefined ? {} : { url: httpUrl, key: user?.key };
+  const overHttp = as === "auditor" || httpUrl === undefined ? {} : { url: httpUrl, key: user && keyOf(user) };
   const [REMUDA_HTTP_URL, REMUDA_HTTP_KEY] = [overHttp.url, overHttp.key];
   return { REMUDA_NATS_URL: natsUrl, ...given({ REMUDA_HTTP_URL, REMUDA_HTTP_KEY, REMUDA_TLS_CA: tlsCa }) };
 }

@@ -7,6 +7,7 @@ import { readBrokerRecord } from "../runtime/broker/record.ts";
 import type { BrokerUsers } from "../runtime/broker/server.ts";
 import { usersConf } from "../runtime/broker/users-conf.ts";
 import type { Config } from "../runtime/config.ts";
+import type { Hashed } from "../runtime/credentials.ts";
 import { Fault } from "../runtime/fault.ts";
 import { replaceFile } from "../runtime/files.ts";
 import { hereOf, isLoopback } from "../runtime/host.ts";
@@ -56,7 +57,7 @@ export async function ensureUsers(config: Config): Promise<void> {
 /** Adds to `users` what every installation has. */
 export const withBuiltIn = (users: readonly User[]): readonly User[] => withNamed(users, builtIn);
 
-export function confOf(users: readonly User[]): string {
+export function confOf(users: readonly Hashed<User>[]): string {
   return usersConf({ accounts, rightsFor, users });
 }
 

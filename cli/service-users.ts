@@ -2,8 +2,9 @@
 // the installation. After that, only the commands that add users need the original.
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
+import { hasKey, withHash } from "../runtime/credentials.ts";
 import { replaceFile } from "../runtime/files.ts";
-import { type User, usersText, withHash } from "../runtime/users.ts";
+import { type User, usersText } from "../runtime/users.ts";
 
 /** By service: the users that it logs in as. */
 export const loginsOf: Readonly<Record<string, readonly string[]>> = {
@@ -20,7 +21,8 @@ const withheld = "withheld";
 /** The user of the health check of the api's container. No other user can have this name. */
 export const healthUser = "health";
 
-const withoutKey = ({ key: _key, ...user }: User): User => user;
+const withoutKey = ({ key: _key, keyHash: _keyHash, ...user }: User): User => withoutHash(user);
+const withoutHash = ({ passwordHash: _hash, ...user }: User): User => user;
 const withoutSecrets = (user: User): User => ({ ...withoutKey(user), password: withheld });
 
 /** Writes `<folder>/<service>/users.json` for each service, readable by its owner alone. @throws Fault "fix-setup" */
@@ -36,8 +38,8 @@ function usersFor(service: string, users: readonly User[]): readonly User[] {
   const others = [...users.filter((user) => !logins.includes(user)), watcher()].map(withoutSecrets);
   if (service === "picker") return [...logins.map(withoutKey), ...others];
   if (service !== keysGoTo) return logins.map(withoutKey);
-  const keys = users.filter(({ key }) => key !== undefined).map((user) => ({ ...withHash(user), password: withheld }));
-  return [...logins, ...keys, watcher()];
+  const keys = users.filter(hasKey).map((user) => ({ ...withoutHash(withHash(user)), password: withheld }));
+  return [...logins.map(withoutHash), ...keys, watcher()];
 }
 
 /** The api's file alone has its key. Other keys are there as hashes only. */

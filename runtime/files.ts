@@ -2,7 +2,6 @@
 import { randomBytes } from "node:crypto";
 import {
   closeSync,
-  fstatSync,
   fsyncSync,
   linkSync,
   mkdirSync,
@@ -11,6 +10,7 @@ import {
   realpathSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { dirname } from "node:path";
@@ -28,32 +28,27 @@ export function readIfThere(path: string): string | undefined {
   }
 }
 
-/**
- * The same for a file with secrets. @throws Fault "fix-setup" also if other users of this machine may read or change it.
- * A file on a read-only mount, such as a container's secret, is accepted: its mode cannot be changed from here.
- */
+/** The same for a file with secrets. @throws Fault "fix-setup" also if other users of this machine may read it. */
 export function readSecretIfThere(path: string): string | undefined {
-  let file: number;
-  try {
-    file = openSync(path, "r");
-  } catch (cause) {
-    if (codeOf(cause) === "ENOENT") return undefined;
-    throw new Fault("fix-setup", `${path} cannot be read (${codeOf(cause)})`, { cause });
-  }
-  try {
-    const mode = fstatSync(file).mode & 0o777;
-    // Elsewhere than on a Unix the mode says nothing.
-    const isOpen = process.getuid !== undefined && (mode & 0o077) !== 0;
-    if (!isOpen || isOnReadOnlyMount(realpathSync(path))) return readFileSync(file, "utf8");
-    const shown = mode.toString(8).padStart(4, "0");
-    throw new Fault(
-      "fix-setup",
-      `${path}: other users of this machine may read or change it (mode ${shown}), and it holds secrets. ` +
-        `Run: chmod 600 ${shellQuoted(path)}`,
-    );
-  } finally {
-    closeSync(file);
-  }
+  const text = readIfThere(path);
+  if (text !== undefined) refuseOpenFile(path);
+  return text;
+}
+
+/**
+ * @throws Fault "fix-setup" if other users of this machine may read or change the file. A file on a read-only mount, such
+ * as a container's secret, is accepted: its mode cannot be changed from here.
+ */
+export function refuseOpenFile(path: string): void {
+  const mode = statSync(path).mode & 0o777;
+  // Elsewhere than on a Unix the mode says nothing.
+  if (process.getuid === undefined || (mode & 0o077) === 0 || isOnReadOnlyMount(realpathSync(path))) return;
+  const shown = mode.toString(8).padStart(4, "0");
+  throw new Fault(
+    "fix-setup",
+    `${path}: other users of this machine may read or change it (mode ${shown}), and it holds secrets. ` +
+      `Run: chmod 600 ${shellQuoted(path)}`,
+  );
 }
 
 /** Writes the file, and its folder if there is none. @throws Fault "fix-setup". */

@@ -1,21 +1,26 @@
 // The users file: names, their roles, and their secrets. It is created at the first start, readable by its owner alone.
 // It is changed under a lock and replaced whole, so a reader finds the old or the new one. None of its secrets may
 // enter a message.
-import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
+import { timingSafeEqual } from "node:crypto";
 import { mkdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
-import { codeOf, Fault } from "./fault.ts";
-import { readSecretIfThere, replaceFile } from "./files.ts";
+import {
+  type Credentials,
+  digest,
+  type Hashed,
+  hasKey,
+  newCredentials,
+  withHash,
+  withKey,
+  withPasswordHashes,
+} from "./credentials.ts";
+import { codeOf, Fault, resultOr } from "./fault.ts";
+import { readIfThere, refuseOpenFile, replaceFile } from "./files.ts";
 import { withLock } from "./lock.ts";
 
-export interface User {
+export interface User extends Credentials {
   name: string;
   role: string;
-  password: string;
-  /** For HTTP. */
-  key?: string;
-  /** Its SHA-256 in hex, in place of the key: for a service that only checks it. */
-  keyHash?: string;
   /** The pools for which its role holds. Absent: all. */
   pools?: readonly string[];
   /** The most that it may have, by the name of each quota. Absent: without bound. */
@@ -24,25 +29,28 @@ export interface User {
 
 /** @throws Fault "fix-setup" if it cannot be read, or others can read it. Undefined if the file does not exist. */
 export function readUsers(path: string): User[] | undefined {
-  const text = readSecretIfThere(path);
+  const text = readIfThere(path);
   if (text === undefined) return undefined;
-  try {
-    const { users } = JSON.parse(text) as { users?: unknown };
-    if (Array.isArray(users) && users.every(isUser)) return users;
-  } catch {
-    // Reported below. The cause would quote the text.
+  const users = usersIn(text);
+  if (users === undefined) {
+    const what = `the users file ${path} is damaged: restore it, or remove it: then new users are created`;
+    throw new Fault("fix-setup", what);
   }
-  throw new Fault(
-    "fix-setup",
-    `the users file ${path} is damaged: restore it, or remove it: then new users are created`,
-  );
+  refuseOpenFile(path);
+  return users;
+}
+
+/** Undefined if it is not the text of a users file. The error of JSON.parse would quote it. */
+function usersIn(text: string): User[] | undefined {
+  const users = resultOr(() => (JSON.parse(text) as { users?: unknown }).users, undefined);
+  return Array.isArray(users) && users.every(isUser) ? users : undefined;
 }
 
 /** Changes the users, one process at a time. `then` runs before the next process may change them. */
 export async function changeUsers(
   path: string,
   change: (users: readonly User[]) => readonly User[],
-  then: (users: readonly User[]) => Promise<void> | void = () => {},
+  then: (users: readonly Hashed<User>[]) => Promise<void> | void = () => {},
 ): Promise<void> {
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
@@ -51,7 +59,7 @@ export async function changeUsers(
   }
   await withLock(`${path}.lock`, async () => {
     const before = readUsers(path) ?? [];
-    const users = change(before);
+    const users = await withPasswordHashes(change(before));
     if (users !== before) replaceFile(path, usersText(users));
     await then(users);
   });
@@ -64,10 +72,10 @@ export function withNamed(
 ): readonly User[] {
   const missing = wanted.filter(({ name }) => !users.some((user) => user.name === name));
   const lacksKey = (user: User): boolean =>
-    user.key === undefined && wanted.some(({ name, hasKey }) => hasKey && name === user.name);
+    !hasKey(user) && wanted.some((each) => each.hasKey && each.name === user.name);
   if (missing.length === 0 && !users.some(lacksKey)) return users;
   return [
-    ...users.map((user) => (lacksKey(user) ? { ...user, key: newSecret() } : user)),
+    ...users.map((user) => (lacksKey(user) ? withKey(user) : user)),
     ...missing.map((each) => newUser({ ...each, role: each.name })),
   ];
 }
@@ -85,21 +93,17 @@ export function newUser(given: {
     role,
     ...(pools === undefined ? {} : { pools }),
     ...(Object.keys(quota).length === 0 ? {} : { quota }),
-    password: newSecret(),
-    ...(hasKey ? { key: newSecret() } : {}),
+    ...newCredentials({ hasKey }),
   };
 }
 
 /** The same user with new secrets. */
 export function rotated(user: User): User {
-  return { ...user, password: newSecret(), ...(user.key === undefined ? {} : { key: newSecret() }) };
+  const { password: _password, passwordHash: _hash, key: _key, keyHash: _keyHash, ...kept } = user;
+  return { ...kept, ...newCredentials({ hasKey: hasKey(user) }) };
 }
 
 const noHash = "0".repeat(64);
-
-function newSecret(): string {
-  return randomBytes(32).toString("base64url");
-}
 
 /** The contents of a users file. */
 export function usersText(users: readonly User[]): string {
@@ -141,19 +145,10 @@ export function currentUsers(path: string): () => readonly User[] {
   };
 }
 
-/** Without the key itself. */
-export function withHash({ key, ...user }: User): User {
-  return key === undefined ? user : { ...user, keyHash: digest(key) };
-}
-
-function digest(text: string): string {
-  return createHash("sha256").update(text).digest("hex");
-}
-
 function isUser(value: unknown): value is User {
   if (typeof value !== "object" || value === null) return false;
-  const { name, role, password, key, keyHash, pools, quota } = value as Record<string, unknown>;
-  const texts = [name, role, password, key ?? "", ...(Array.isArray(pools) ? pools : [])];
+  const { name, role, password, passwordHash, key, keyHash, pools, quota } = value as Record<string, unknown>;
+  const texts = [name, role, password, passwordHash ?? "", key ?? "", ...(Array.isArray(pools) ? pools : [])];
   if (!texts.every((each) => typeof each === "string") || password === "") return false;
   if (quota !== undefined && !isQuota(quota)) return false;
   return (pools === undefined || Array.isArray(pools)) && (keyHash === undefined || isHash(keyHash));

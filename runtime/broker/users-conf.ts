@@ -1,5 +1,6 @@
 // The part of a nats-server's configuration that has accounts, users and rights. It is a separate included file, so
 // that it can be replaced while the server runs. The caller decides the rights.
+import type { Hashed } from "../credentials.ts";
 import type { User } from "../users.ts";
 
 export interface AccountConf {
@@ -22,7 +23,7 @@ const nowhere = "NOWHERE";
 export function usersConf(given: {
   accounts: readonly AccountConf[];
   rightsFor: (user: User) => RightsConf | undefined;
-  users: readonly User[];
+  users: readonly Hashed<User>[];
 }): string {
   const { accounts, rightsFor, users } = given;
   const blocking = accounts.filter(({ blocked = [] }) => blocked.length > 0);
@@ -55,11 +56,11 @@ export function usersConf(given: {
   return `${lines.join("\n")}\n`;
 }
 
-function userConf(user: User, rights: RightsConf | undefined, account: AccountConf): string[] {
+function userConf(user: Hashed<User>, rights: RightsConf | undefined, account: AccountConf): string[] {
   if (rights?.account !== account.name) return [];
   const subscribe = [`_INBOX.${user.name}.>`, ...rights.subscribe];
   return [
-    `{ user: ${text(user.name)}, password: ${text(user.password)}, permissions: {`,
+    `{ user: ${text(user.name)}, password: ${text(user.passwordHash)}, permissions: {`,
     `    publish: [${rights.publish.map(text).join(", ")}]`,
     `    subscribe: [${subscribe.map(text).join(", ")}] } }`,
   ];

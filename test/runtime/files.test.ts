@@ -59,7 +59,7 @@ describe("a file with secrets", () => {
   test.each(["up", "user list", "env", "lease", "audit key"])("ends `%s` with one sentence", async (line) => {
     const dataDir = scratch();
     for (const name of ["users.json", "signing-key.pem"]) {
-      writeFileSync(join(dataDir, name), "hush");
+      writeFileSync(join(dataDir, name), '{"users":[]}');
       chmodSync(join(dataDir, name), 0o644);
     }
     const { code, stderr } = await runCommand(line.split(" "), { dataDir });

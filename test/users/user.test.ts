@@ -67,6 +67,19 @@ describe("the first start", () => {
     expect(new Set(secrets).size).toBe(secrets.length);
   });
 
+  test("stores keys as hashes, and gives the NATS server hashes of passwords", async () => {
+    const conf = await readFile(join(dataDir, "nats/users.conf"), "utf8");
+    const file = await readFile(join(dataDir, "users.json"), "utf8");
+    const users = usersIn(dataDir);
+    expect(conf.match(/password: "\$2b\$04\$[./\w]{53}"/g)).toHaveLength(users.length);
+    expect(conf.match(/password:/g)).toHaveLength(users.length);
+    expect(users.filter(({ password }) => conf.includes(password))).toEqual([]);
+    const { stdout } = await runCommand(["env", "--as", "client", "--json"], { dataDir });
+    const { REMUDA_HTTP_KEY: key } = JSON.parse(stdout);
+    expect(usersIn(dataDir).find(({ name }) => name === "client")?.key).toBe(key);
+    expect(file).not.toContain(key);
+  });
+
   test("prints no password, and leaves none in a readable place", async () => {
     const secrets = usersIn(dataDir).flatMap(({ password, key }) => [password, key ?? password]);
     const said = remuda.output() + (await readFile(join(dataDir, "address.json"), "utf8"));
