@@ -3,9 +3,12 @@ import { z } from "zod";
 import { leaseIdSchema } from "../events/ids.ts";
 import { reasons } from "../events/outcome.ts";
 import { amount } from "./fields.ts";
+import { requestBytesMax } from "./refusal.ts";
 import { count, ignoredListedMax, ignoredOutcomeSchema, instant } from "./reply.ts";
 import { targetCharsMax } from "./target.ts";
 
+/** A stored message of outcomes, headers included: a request's most, and some room for headers. */
+export const outcomesMessageBytesMax = requestBytesMax + 8 * 1024;
 export const outcomesMax = 1000;
 export const outcomeSchema = z.object({
   leaseId: leaseIdSchema,

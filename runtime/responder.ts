@@ -18,13 +18,18 @@ export interface Contract {
   tooLarge: object;
 }
 
-export interface Asked {
+/** A request whose size alone is known. */
+export interface Unread {
+  bytes: number;
+  respond: (answer: object) => void;
+}
+
+export interface Asked extends Unread {
   subject: string;
   body: unknown;
   /** Where the answer goes. */
   inbox: string;
   header: (name: string) => string | undefined;
-  respond: (answer: object) => void;
 }
 
 export interface Endpoint {
@@ -50,9 +55,16 @@ export class Responder {
     this.#log = log;
   }
 
-  /** Flush before you announce the endpoint, or requests find no responder. @param given.queue shared with others. */
-  serve(given: { name: string; subject: string; queue?: string }, handle: (asked: Asked) => void): Subscription {
-    const { name, subject, queue } = given;
+  /**
+   * Flush before you announce the endpoint, or requests find no responder.
+   * @param given.queue shared with others. @param given.admits whether there is room for a request, asked before it is
+   * read; if not, it answers. Absent: always.
+   */
+  serve(
+    given: { name: string; subject: string; queue?: string; admits?: (unread: Unread) => boolean },
+    handle: (asked: Asked) => void,
+  ): Subscription {
+    const { name, subject, queue, admits = () => true } = given;
     const counted = this.#counts.get(name) ?? { ...none };
     this.#counts.set(name, counted);
     const callback = (error: Error | null, message: Msg): void => {
@@ -61,15 +73,19 @@ export class Responder {
       counted.requests++;
       const { subject, headers: sent } = message;
       const header = (name: string): string | undefined => sent?.get(name) || undefined;
-      const read = this.#contract.read({ bytes: message.data.length, text: () => textOf(message.data) });
-      const asked = { subject, body: "refusal" in read ? undefined : read.value, inbox, header };
+      const bytes = message.data.length;
+      const envelope = { name, subject, inbox, header, bytes };
+      let body: unknown;
       const respond = (answer: object): void => {
         if (this.#contract.errorOf(answer) !== undefined) counted.errors++;
-        if (this.#log.isLevelEnabled("info")) this.#note({ ...asked, name }, answer);
+        if (this.#log.isLevelEnabled("info")) this.#note({ ...envelope, body }, answer);
         this.#reply(message, answer);
       };
-      if ("refusal" in read) respond(read.refusal);
-      else handle({ ...asked, respond });
+      if (!admits({ bytes, respond })) return;
+      const read = this.#contract.read({ bytes, text: () => textOf(message.data) });
+      if ("refusal" in read) return respond(read.refusal);
+      body = read.value;
+      handle({ ...envelope, body, respond });
     };
     return this.#nc.subscribe(subject, { callback, ...(queue === undefined ? {} : { queue }) });
   }

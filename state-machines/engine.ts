@@ -44,8 +44,8 @@ export interface TurnInput<To> {
   /** In the order of the stream, from the cursor on. */
   outcomes: readonly StoredOutcomes[];
   requests: readonly Asked<To>[];
-  /** Whether the commit has room for more. */
-  hasRoom(): boolean;
+  /** Whether the commit has room for more, in this share of it. Absent: in the whole. */
+  hasRoom(share?: number): boolean;
   onEvent?: (event: Event) => void;
   /** The leader's last commit was acknowledged recently. If not, refusals are recorded at once, as the proof. */
   proven: boolean;
@@ -79,6 +79,13 @@ export interface TurnOutput<To> {
   /** The pool was closed. The answers cover all requests that still waited. There is no further turn. */
   closed: boolean;
 }
+
+/**
+ * What outcomes get of a turn while a request waits. What time has made due may need half of it, so this leaves some
+ * room for requests in any case. Ignored outcomes are no events, and take time all the same: their number is bounded.
+ */
+const outcomesShare = 0.4;
+const outcomesBesideMax = 500;
 
 export class Engine<To> {
   readonly state: PoolState;
@@ -201,7 +208,12 @@ export class Engine<To> {
     return Math.min(wakeAt(this.state), this.waiting.wakeAt(), this.tokenWaiters.wakeAt(), this.counts.dueAt);
   }
 
-  #ingest(turn: Turn, { outcomes: messages, hasRoom }: TurnInput<To>): { cursor: Cursor; ingested: number } {
+  /** While a request waits, outcomes get a share of the turn. Otherwise a backlog of them would starve requests. */
+  #ingest(turn: Turn, input: TurnInput<To>): { cursor: Cursor; ingested: number } {
+    const { outcomes: messages } = input;
+    const isAsked = this.requests.size > 0 || this.waiting.isDue;
+    let left = isAsked && this.serves ? outcomesBesideMax : Infinity;
+    const hasRoom = (): boolean => (left === Infinity ? input.hasRoom() : left-- > 0 && input.hasRoom(outcomesShare));
     let { cursor } = turn.state;
     let taken = cursor.taken ?? 0;
     for (const [ingested, message] of messages.entries()) {

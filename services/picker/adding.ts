@@ -1,13 +1,13 @@
 // Adds lists of proxies. Each list is read, its logins are stored, then it is decided. Lists are taken one after the
 // other, so that their order is kept. A list is read in pieces, and lease requests are served between them.
 import { type AddReply, type AddRequest, rejectedListedMax } from "../../protocol/proxy.ts";
-import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import { overloaded, type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { Secrets } from "../../runtime/secrets.ts";
 import type { Answer, Command } from "../../state-machines/command.ts";
 import { type EntryPorts, type ReadEntries, readEntries } from "./entries.ts";
 
-/** Each may have half a megabyte. */
 const waitingMax = 200;
+const waitingBytesMax = 32 * 1024 ** 2;
 
 interface Added {
   commands: Extract<Command, { type: "add" }>[];
@@ -18,17 +18,28 @@ export class Adding {
   readonly #ports: EntryPorts & { secrets: Pick<Secrets, "put"> };
   #last: Promise<unknown> = Promise.resolve();
   #waiting = 0;
+  #waitingBytes = 0;
 
   constructor(ports: EntryPorts & { secrets: Pick<Secrets, "put"> }) {
     this.#ports = ports;
   }
 
-  /** Returns the command to decide, or the reason for a refusal. In the order of the calls. */
-  async add(request: AddRequest): Promise<Added | { refusal: Refusal }> {
-    if (this.#waiting >= waitingMax)
-      return { refusal: refuse("overloaded", `More than ${waitingMax} lists are waiting.`, { retryAfterMs: 1000 }) };
+  /**
+   * Returns the command to decide, or the reason for a refusal. In the order of the calls.
+   * @param bytes size of the request.
+   */
+  async add(request: AddRequest, bytes = 0): Promise<Added | { refusal: Refusal }> {
+    if (this.#waiting >= waitingMax) return { refusal: overloaded(`More than ${waitingMax} lists are waiting.`) };
+    if (this.#waitingBytes + bytes > waitingBytesMax)
+      return { refusal: overloaded(`The lists that wait have ${waitingBytesMax >> 20} MiB, and no more are taken.`) };
     this.#waiting++;
-    const prepared = this.#last.then(() => this.#prepare(request)).finally(() => this.#waiting--);
+    this.#waitingBytes += bytes;
+    const prepared = this.#last
+      .then(() => this.#prepare(request))
+      .finally(() => {
+        this.#waiting--;
+        this.#waitingBytes -= bytes;
+      });
     this.#last = prepared.catch(() => {});
     return prepared;
   }

@@ -1,9 +1,10 @@
 // Requests that have come for a leader since its last turn. A rejected request is not decided, and leaves no trace in
 // the ledger.
-import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import { overloaded, type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { Ledger } from "../../runtime/ledger.ts";
 import type { Answer, Request } from "../../state-machines/command.ts";
+import { Load, type Share, shareIn, type Weighed } from "../../state-machines/queue/load.ts";
 import type { Asked } from "../../state-machines/queue/requests.ts";
 import type { LeftOut } from "./left-out.ts";
 import type { PoolMetrics } from "./metrics.ts";
@@ -11,6 +12,8 @@ import type { Who } from "./who.ts";
 
 export interface Call {
   respond(answer: object): void;
+  /** Size of the request as it came. Absent: it came from this process. */
+  bytes?: number | undefined;
   /** In the pool's time. */
   arrivedAt: number;
   who: Who;
@@ -34,7 +37,9 @@ interface InboxPorts {
   onHeld: () => void;
 }
 
+/** Of each share of the queue. */
 const requestsMax = 20_000;
+const bytesMax = 32 * 1024 ** 2;
 /** How full the ledger may be. The space above is for reports, ends and claims, which must not be refused. */
 const fillMax = 0.9;
 const fillEveryMs = 5000;
@@ -43,6 +48,8 @@ export class Inbox {
   isOver = false;
   readonly #ports: InboxPorts;
   #asked: Asked<Caller>[] = [];
+  /** Of the requests that have come since the last turn. */
+  #load = new Load();
   #isStalled = false;
   #isNearlyFull = false;
   /** Rejections that wait for the proof. */
@@ -71,13 +78,23 @@ export class Inbox {
   }
 
   /**
-   * @param waiting how many requests wait to be decided. Returns whether the request is accepted; if not, its caller
-   * has been answered.
+   * @param waiting what waits to be decided. Returns whether the request is accepted; if not, its caller has been
+   * answered.
    */
-  add(request: Request, caller: Caller, waiting: number): boolean {
-    const refusal = this.#refusalOf(request, waiting + this.#asked.length);
-    if (refusal === undefined) this.#asked.push({ to: caller, request });
-    else this.#reject(caller, refusal);
+  add(request: Request, caller: Caller, waiting: Load): boolean {
+    const asked = { to: caller, request, bytes: caller.bytes };
+    const refusal = this.#refusalOf(asked, waiting);
+    if (refusal === undefined) {
+      this.#asked.push(asked);
+      this.#load.add(asked);
+    } else this.#reject(caller, refusal);
+    return refusal === undefined;
+  }
+
+  /** Whether a request of this size may be read. If not, its caller is answered. */
+  admits(share: Share, call: Pick<Call, "respond" | "bytes">, waiting: Load): boolean {
+    const refusal = this.#fullFor(share, call.bytes ?? 0, waiting);
+    if (refusal !== undefined) this.#reject(call, refusal);
     return refusal === undefined;
   }
 
@@ -94,6 +111,7 @@ export class Inbox {
   take(): Asked<Caller>[] {
     const asked = this.#asked;
     this.#asked = [];
+    this.#load = new Load();
     return asked;
   }
 
@@ -110,17 +128,22 @@ export class Inbox {
     this.#isStalled = false;
   }
 
-  #refusalOf(request: Request, waiting: number): Refusal | undefined {
+  #refusalOf(asked: Weighed, waiting: Load): Refusal | undefined {
     if (this.isOver) return unavailable("This process no longer leads the pool.");
     if (this.#isStalled) return stalled();
-    if (this.#isNearlyFull && grows(request))
+    if (this.#isNearlyFull && grows(asked.request))
       return unavailable("The ledger is nearly full: give its stream more max_bytes, or archive it.");
-    if (waiting < requestsMax) return this.#ports.leftOut.refusalOf(request);
-    const why = `More than ${requestsMax} requests are waiting to be decided.`;
-    return refuse("overloaded", why, { retryAfterMs: 1000 });
+    return this.#fullFor(shareIn(asked), asked.bytes ?? 0, waiting) ?? this.#ports.leftOut.refusalOf(asked.request);
   }
 
-  #reject(caller: Caller, refusal: Refusal): void {
+  #fullFor(share: Share, bytes: number, waiting: Load): Refusal | undefined {
+    if (waiting.requests[share] + this.#load.requests[share] >= requestsMax)
+      return overloaded(`More than ${requestsMax} requests are waiting to be decided.`);
+    if (waiting.bytes[share] + this.#load.bytes[share] + bytes <= bytesMax) return undefined;
+    return overloaded(`The requests that wait to be decided have ${bytesMax >> 20} MiB, and no more are taken.`);
+  }
+
+  #reject(caller: Pick<Call, "respond">, refusal: Refusal): void {
     const { metrics, isSure, onHeld } = this.#ports;
     const say = (): void => {
       metrics.rejected(refusal.code);

@@ -18,11 +18,12 @@ import type { Answer, Request } from "../../state-machines/command.ts";
 import { headDueAt } from "../../state-machines/decide/head.ts";
 import { Engine, type TurnOutput } from "../../state-machines/engine.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
+import type { Share } from "../../state-machines/queue/load.ts";
 import type { Quotas } from "../../state-machines/queue/quotas.ts";
 import { type CatchUpPorts, catchUp } from "./catch-up.ts";
 import { type Folded, type FoldPorts, foldLedger } from "./fold.ts";
 import { type HeadPorts, signedHead } from "./head.ts";
-import { type Caller, Inbox, unavailable } from "./inbox.ts";
+import { type Call, type Caller, Inbox, unavailable } from "./inbox.ts";
 import { LeftOut } from "./left-out.ts";
 import { PoolMetrics } from "./metrics.ts";
 import { Outcomes } from "./outcomes.ts";
@@ -129,7 +130,12 @@ export class Leader implements Owner {
   }
 
   submit(request: Request, caller: Caller): void {
-    if (this.#inbox.add(request, caller, this.engine.requests.size)) this.#loop.wake();
+    if (this.#inbox.add(request, caller, this.engine.requests.load)) this.#loop.wake();
+  }
+
+  /** Whether there is room for a request of this size, which is not read yet. If not, it is answered. */
+  admits(share: Share, call: Pick<Call, "respond" | "bytes">): boolean {
+    return this.#inbox.admits(share, call, this.engine.requests.load);
   }
 
   /** Ends silently: no answer, no further commit. */

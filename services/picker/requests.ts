@@ -108,12 +108,12 @@ export class Requests {
   };
 
   /** A body that does not match its schema is refused in its turn, like every answer. */
-  handle(verb: HandledVerb, body: unknown, respond: Call["respond"], who: Who = anybody): void {
+  handle(verb: HandledVerb, body: unknown, respond: Call["respond"], who: Who = anybody, bytes?: number): void {
     const { leader } = this.#ports;
     const schema: z.ZodObject = contract[verb].request;
     const handle = this.#handles[verb] as (given: unknown, call: Call) => void; // Its verb's, as its schema.
     const read = withoutBody.has(schema) ? { value: {}, warnings: [] } : readRequest(schema, body);
-    const call = warning({ respond, arrivedAt: leader.now(), who }, read.warnings);
+    const call = warning({ respond, arrivedAt: leader.now(), who, bytes }, read.warnings);
     if ("value" in read) return handle(read.value, call);
     if (verb === "lease") leader.engine.counts.refused(read.refusal);
     this.#look(call, () => read.refusal);
@@ -184,8 +184,9 @@ export class Requests {
     this.#ports.leader.submit({ type: "look" }, { ...call, reply });
   }
 
-  #lease(request: Given<"lease">, { respond, arrivedAt, who }: Call): void {
+  #lease(request: Given<"lease">, call: Call): void {
     const { leader, newLeaseId } = this.#ports;
+    const { arrivedAt, who } = call;
     leader.submit(
       {
         type: "lease",
@@ -195,12 +196,12 @@ export class Requests {
         user: who.name,
         quota: who.quota,
       },
-      { respond, arrivedAt, who, isLease: true, reply: (answer) => this.#replies.to(answer, arrivedAt) },
+      { ...call, isLease: true, reply: (answer) => this.#replies.to(answer, arrivedAt) },
     );
   }
 
   async #add(given: Given<"proxies.add">, call: Call): Promise<void> {
-    const added = await this.#adding.add(given);
+    const added = await this.#adding.add(given, call.bytes);
     if ("refusal" in added) this.#look(call, () => added.refusal);
     else
       this.#each(

@@ -13,11 +13,12 @@ import type { Defects } from "../../runtime/defects.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import type { Pulse } from "../../runtime/pulse.ts";
-import type { Responder } from "../../runtime/responder.ts";
+import type { Responder, Unread } from "../../runtime/responder.ts";
 import { type InstallationKey, openSecrets, type Secrets, type SecretsBucket } from "../../runtime/secrets.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
 import type { StallWatch } from "../../runtime/stall.ts";
 import type { StreamNews } from "../../runtime/stream-news.ts";
+import { shareOf } from "../../state-machines/queue/load.ts";
 import type { Quotas } from "../../state-machines/queue/quotas.ts";
 import type { Outbound } from "../../transport/outbound.ts";
 import { foldLedger } from "./fold.ts";
@@ -183,9 +184,11 @@ export async function servePool(
   }
   if (signal.aborted) return;
   for (const verb of verbsBy("leader")) {
-    const endpoint = { name: verb, subject: requestSubject(verb, pool) };
-    const subscription = picker.responder.serve(endpoint, ({ body, respond, ...asked }) =>
-      requests.handle(verb, body, respond, whoSent(asked, picker.options.users)),
+    const share = shareOf(verb);
+    const admits = (unread: Unread): boolean => leader.admits(share, unread);
+    const endpoint = { name: verb, subject: requestSubject(verb, pool), admits };
+    const subscription = picker.responder.serve(endpoint, ({ body, respond, bytes, ...asked }) =>
+      requests.handle(verb, body, respond, whoSent(asked, picker.options.users), bytes),
     );
     subscriptions.push(subscription);
   }

@@ -12,5 +12,6 @@ export class Sheet {
     this.#bytes += Buffer.byteLength(json);
   };
 
-  readonly hasRoom = (): boolean => this.events.length < commitEventsMax && this.#bytes < commitBytesMax;
+  readonly hasRoom = (share = 1): boolean =>
+    this.events.length < commitEventsMax * share && this.#bytes < commitBytesMax * share;
 }

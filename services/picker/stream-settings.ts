@@ -1,4 +1,5 @@
 // The streams that a picker needs, and their settings.
+import { outcomesMessageBytesMax } from "../../protocol/outcome.ts";
 import {
   ledgerStream,
   ledgerSubjects,
@@ -46,8 +47,14 @@ export function outcomesSettings({ isSingle }: { isSingle: boolean }): StreamSet
   return {
     name: outcomesStream,
     fixed: { subjects: [outcomeSubjects], storage: "file", retention: "limits" },
-    // Whatever bounds were set, a worker's outcome must be taken.
-    adjusted: { ...adjusted, discard: "old", max_msgs: -1, max_msgs_per_subject: -1, max_msg_size: -1 },
+    // Whatever bounds were set, a worker's outcome must be taken. A larger message than a report cannot be read at once.
+    adjusted: {
+      ...adjusted,
+      discard: "old",
+      max_msgs: -1,
+      max_msgs_per_subject: -1,
+      max_msg_size: outcomesMessageBytesMax,
+    },
     initial: {
       max_age: 7 * dayNs,
       max_bytes: outcomesBytesMax,

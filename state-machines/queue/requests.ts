@@ -3,11 +3,11 @@
 // place: each turn begins with those, in their order.
 import type { Answer, Command, Request } from "../command.ts";
 import type { Turn } from "../decide/turn.ts";
+import { Load, type Weighed } from "./load.ts";
 
 /** `to` is the driver's. It comes back with the answer. */
-export interface Asked<To> {
+export interface Asked<To> extends Weighed {
   readonly to: To;
-  readonly request: Request;
 }
 
 /** "waits": answered later. "later": those behind it wait, too. "aside": those behind it go on. */
@@ -34,6 +34,8 @@ export class RequestQueue<To> {
   #next = 0;
   /** Decided before all others. */
   #aside: Asked<To>[] = [];
+  /** Of all that wait here. */
+  readonly load = new Load();
   /** Requests with decided parts, and the answers so far. */
   readonly #begun = new Map<Asked<To>, Answer[]>();
 
@@ -43,6 +45,7 @@ export class RequestQueue<To> {
 
   push(asked: Asked<To>): void {
     this.#asked.push(asked);
+    this.load.add(asked);
   }
 
   run(turn: Turn, desk: Desk<To>): void {
@@ -67,6 +70,7 @@ export class RequestQueue<To> {
         continue;
       }
       this.#begun.delete(asked);
+      this.load.remove(asked);
       if (decided !== "waits") desk.answer(to, decided);
       if (hasMoved) desk.moved();
     }
@@ -80,12 +84,16 @@ export class RequestQueue<To> {
   takeUnbegun(): To[] {
     const all = this.#takeAll();
     this.#asked = all.filter((asked) => this.#begun.has(asked));
-    return all.filter((asked) => !this.#begun.has(asked)).map(({ to }) => to);
+    const unbegun = all.filter((asked) => !this.#begun.has(asked));
+    for (const asked of unbegun) this.load.remove(asked);
+    return unbegun.map(({ to }) => to);
   }
 
   takeAll(): To[] {
     this.#begun.clear();
-    return this.#takeAll().map(({ to }) => to);
+    const all = this.#takeAll();
+    for (const asked of all) this.load.remove(asked);
+    return all.map(({ to }) => to);
   }
 
   #goOn(asked: Asked<To>, commands: readonly Command[], desk: Desk<To>): Answer | "later" {

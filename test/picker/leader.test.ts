@@ -677,3 +677,114 @@ test("goes on after an answer that cannot be shown because of a bug, and reports
   expect(broke).toEqual([]);
   leader.stop();
 });
+
+/** A ledger whose next append waits for `release`. The requests of a test then come while it is in flight. */
+class GatedLedger extends MemoryLedger {
+  #gate: Promise<void> | undefined;
+  hold(): () => void {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#gate = promise;
+    return resolve;
+  }
+  override async append(...given: Parameters<MemoryLedger["append"]>): ReturnType<MemoryLedger["append"]> {
+    const gate = this.#gate;
+    this.#gate = undefined;
+    await gate;
+    return super.append(...given);
+  }
+}
+
+const typesIn = ({ events }: CommitEnvelope): string[] => (events as Event[]).map(({ type }) => type);
+
+test("leaves half of a turn to requests while outcomes have piled up, and takes all of it otherwise", async () => {
+  const ledger = new GatedLedger();
+  const { leader, feed, ask } = await opened({ ledger });
+  await ask("proxies.add", { proxies: proxyLines(8) });
+  const leases = await Promise.all(Array.from({ length: 3 }, () => ask("lease", { uses: 1000 })));
+  const release = ledger.hold();
+  const before = ledger.commits.length;
+  const first = ask("lease");
+  await immediately(); // Its commit is in flight.
+  for (const { leaseId } of leases)
+    feed.publish(Array.from({ length: 1000 }, (_, i) => ({ leaseId, n: i + 1, result: "success" })));
+  const second = ask("lease");
+  release();
+  await Promise.all([first, second]);
+  await eventually(() => expect(leader.outcomes.isEmpty).toBe(true));
+  const [, next, ...later] = commitsOf(ledger).slice(before);
+  expect(typesIn(next!).filter((type) => type === "UseReported").length).toBeLessThanOrEqual(commitEventsMax / 2);
+  expect(typesIn(next!)).toContain("LeaseGranted");
+  expect(Math.max(...later.map((commit) => commit.events.length))).toBeGreaterThan(commitEventsMax / 2);
+  leader.stop();
+});
+
+test("takes few outcomes that are ignored while a request waits", async () => {
+  const ledger = new GatedLedger();
+  const { leader, feed, ask } = await opened({ ledger });
+  await ask("proxies.add", { proxies: proxyLines(2) });
+  const release = ledger.hold();
+  const before = ledger.commits.length;
+  const first = ask("lease");
+  await immediately();
+  for (let i = 0; i < 5; i++) feed.publish(Array.from({ length: 1000 }, () => "no outcome"));
+  const second = ask("lease");
+  release();
+  await Promise.all([first, second]);
+  const [, next] = commitsOf(ledger).slice(before);
+  expect((next!.events as Event[]).find(({ type }) => type === "OutcomesIgnored")).toMatchObject({ count: 500 });
+  leader.stop();
+});
+
+test("bounds its queue in requests and in bytes, with a share for reports, releases and renewals", async () => {
+  const ledger = new GatedLedger();
+  const { leader, ask, requests } = await opened({ ledger });
+  await ask("proxies.add", { proxies: proxyLines(2) });
+  const { leaseId } = await ask("lease");
+  const answers: Record<string, unknown>[] = [];
+  const send = (verb: "lease" | "release" | "report" | "renew", body: object, bytes: number): void =>
+    requests.handle(verb, body, (answer) => void answers.push(answer as Record<string, unknown>), undefined, bytes);
+  const unread = { bytes: 512 * 1024, respond: (answer: object) => void answers.push(answer as (typeof answers)[0]) };
+  const release = ledger.hold();
+  const inFlight = ask("lease");
+  await immediately();
+  for (let i = 0; i < 70; i++) send("lease", {}, 512 * 1024);
+  expect(answers).toHaveLength(6); // 64 of them have 32 MiB.
+  expect(answers[0]).toMatchObject({
+    code: "overloaded",
+    retryAfterMs: 1000,
+    message: expect.stringContaining("32 MiB"),
+  });
+  expect(leader.admits("others", unread)).toBe(false);
+  expect(leader.admits("settling", unread)).toBe(true);
+  expect(answers).toHaveLength(7);
+  for (let i = 0; i < 70; i++) send("report", { outcomes: [{ leaseId, result: "success" }] }, 512 * 1024);
+  expect(answers).toHaveLength(13);
+  expect(leader.admits("settling", unread)).toBe(false);
+  expect(leader.admits("others", { ...unread, bytes: 0 })).toBe(true);
+  release();
+  await inFlight;
+  await eventually(() => expect(answers).toHaveLength(14 + 64 + 64));
+  expect(leader.engine.requests.load).toEqual({
+    requests: { settling: 0, others: 0 },
+    bytes: { settling: 0, others: 0 },
+  });
+  expect(leader.admits("others", unread) && leader.admits("settling", unread)).toBe(true);
+  leader.stop();
+});
+
+test("takes releases and renewals while the queue is full of lease requests", async () => {
+  const ledger = new GatedLedger();
+  const { leader, ask, requests } = await opened({ ledger });
+  const release = ledger.hold();
+  const inFlight = ask("proxies.add", { proxies: proxyLines(2) });
+  await immediately();
+  let rejected = 0;
+  const count = (answer: object): void => void ("code" in answer && answer.code === "overloaded" && rejected++);
+  for (let i = 0; i < 20_010; i++) requests.handle("lease", {}, count);
+  expect(rejected).toBe(10);
+  const unread = { bytes: 100, respond: count };
+  expect([leader.admits("others", unread), leader.admits("settling", unread)]).toEqual([false, true]);
+  leader.stop();
+  release();
+  await Promise.race([inFlight, immediately()]);
+});

@@ -1,6 +1,7 @@
 // A picker notices within seconds what happens to its streams, and makes the stream of outcomes again.
 import pino from "pino";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { outcomesMessageBytesMax } from "../../protocol/outcome.ts";
 import { ledgerStream, ledgerSubject, outcomesStream, secretsBucket } from "../../protocol/subjects.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { callJs, type StreamInfo, streamInfo } from "../../runtime/jetstream-api.ts";
@@ -81,7 +82,8 @@ test("makes the stream of outcomes again, with all of its settings, and follows 
   await callJs(bus, `STREAM.DELETE.${outcomesStream}`);
   await eventually(async () => expect(await config(outcomesStream)).toMatchObject({ discard: "old" }));
   await change(outcomesStream, { max_msg_size: 10, max_msgs: 1 });
-  await eventually(async () => expect(await config(outcomesStream)).toMatchObject({ max_msg_size: -1, max_msgs: -1 }));
+  const bounds = { max_msg_size: outcomesMessageBytesMax, max_msgs: -1 };
+  await eventually(async () => expect(await config(outcomesStream)).toMatchObject(bounds));
   const { leaseId } = await ask("lease", "shop");
   await bus.nc.request("remuda.outcome.shop", JSON.stringify({ leaseId, n: 1, status: 200 }));
   await eventually(async () => expect(await ask("pool.stats", "shop")).toMatchObject({ outcomes: { succeeded: 1 } }));

@@ -49,6 +49,14 @@ describe("published to JetStream", () => {
     expect(await proxyOf(lease)).toMatchObject({ openLeases: 0, score: 1000 });
   });
 
+  test("bounds a stored message: the broker does not store a larger one", async () => {
+    await wire.open("heavy");
+    const stored = async (bytes: number): Promise<unknown> =>
+      (await wire.nats.request("remuda.outcome.heavy", "x".repeat(bytes))).json();
+    expect(await stored(600 * 1024)).toMatchObject({ error: { err_code: 10_054 } });
+    expect(await stored(511 * 1024)).toMatchObject({ seq: expect.any(Number) });
+  });
+
   test("ingests many messages in the order of the stream", async () => {
     const lease = await wire.leased("ordered", "10.6.2.3", { uses: 400 });
     const { leaseId } = lease;
