@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { borderBreaches, breachesIn, importCycles, importsIn, readSources } from "./borders.ts";
+import { borderBreaches, breachesIn, importCycles, importsIn, packagesWith, readSources } from "./borders.ts";
 
 const root = new URL("..", import.meta.url).pathname;
 
@@ -23,6 +23,17 @@ test("starts no broker and no service in the core lane", () => {
   for (const file of core)
     for (const starter of ["test/kit/broker.ts", "test/kit/process.ts"])
       expect(importsOf(file).has(starter), `${file} imports ${starter}`).toBe(false);
+});
+
+test("a start loads only the packages that every service needs", () => {
+  const services = ["api/server", "audit/service", "guest-token/server", "sources/sources"];
+  const loaded = packagesWith(readSources(root), [
+    "cli/main.ts",
+    "cli/up.ts",
+    ...services.map((name) => `services/${name}.ts`),
+  ]);
+  expect(loaded).toContain("fastify");
+  for (const name of ["undici", "socks", "@fastify/swagger", "@fastify/swagger-ui"]) expect(loaded).not.toContain(name);
 });
 
 test.each([

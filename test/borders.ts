@@ -104,6 +104,21 @@ export function importsIn(sources: Sources): (file: string) => ReadonlySet<strin
   return (file) => reachable(file, targets);
 }
 
+/** The packages that are loaded together with these files, before anything is called: `import()` and types load none. */
+export function packagesWith(sources: Sources, files: readonly string[]): ReadonlySet<string> {
+  const packages = new Set<string>();
+  const loaded = new Set(files);
+  for (const file of loaded) {
+    for (const [, specifier = ""] of (sources[file] ?? "").matchAll(loading)) {
+      if (specifier.startsWith(".")) loaded.add(normalize(join(dirname(file), specifier)));
+      else packages.add(specifier);
+    }
+  }
+  return packages;
+}
+
+const loading = /^(?:import|export)\b(?!\s+type\b)(?:[^;"]*?\bfrom)?\s+"([^"]+)"/gm;
+
 type Targets = ReadonlyMap<string, readonly string[]>;
 
 function targetsIn(sources: Sources): Targets {

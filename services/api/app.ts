@@ -1,6 +1,6 @@
 // HTTP, a thin layer over the protocol. Each route becomes a request to the picker, and its reply comes back with a
 // status. The app decides nothing, keeps nothing, and is a function of its dependencies; `server.ts` listens.
-import fastify, { type FastifyRequest } from "fastify";
+import fastify, { type FastifyRequest, type onRequestAsyncHookHandler } from "fastify";
 import type { Logger } from "pino";
 import { poolNameSchema } from "../../events/ids.ts";
 import { type Refusal, refuse, requestBytesMax } from "../../protocol/refusal.ts";
@@ -12,12 +12,11 @@ import { healthRoutes } from "./health.ts";
 import { leaseRoute } from "./lease.ts";
 import type { Ledgers } from "./ledger.ts";
 import { methodsByPath } from "./methods.ts";
-import { describeApi } from "./openapi.ts";
 import { outcomeRoute } from "./outcome.ts";
 import { poolRoute } from "./pool.ts";
 import { proxyRoutes } from "./proxy.ts";
 import { type AnyReply, refusalOf, refusalSent, sendRefusal, unreadableAnswer } from "./refusal.ts";
-import { type Api, readRequests } from "./request.ts";
+import { type Api, readRequests, validate } from "./request.ts";
 import { verbRoutes } from "./routes.ts";
 
 export interface ApiPorts {
@@ -36,33 +35,12 @@ export interface ApiPorts {
 /** A request must have arrived in full by then. */
 const arrivalMsMax = 120_000;
 const heads = { headersTimeout: headMsMax, connectionsCheckingInterval: headLookMs };
+const serialize = () => (value: unknown) => JSON.stringify(value);
 
 export async function buildApi(ports: ApiPorts): Promise<Api> {
-  const { ask, ledgers, log, version, door, certificate } = ports;
-  const api: Api = fastify({
-    // Its type would go through every route, and makes no difference there.
-    ...((certificate === undefined ? { http: heads } : { https: { ...certificate, ...heads } }) as object),
-    logger: false,
-    bodyLimit: requestBytesMax,
-    requestTimeout: arrivalMsMax,
-    // At the end, clients that wait or follow are cut off, and ask elsewhere.
-    forceCloseConnections: true,
-    // Paths are matched exactly. The longest name is a lease's id.
-    routerOptions: { maxParamLength: 256 },
-    // The request has no route yet, so its body has no type.
-    frameworkErrors: (error, _request, reply) =>
-      void sendRefusal(reply as unknown as AnyReply, refusalOf(error, log).refusal),
-    clientErrorHandler: (error, socket) => {
-      if (socket.writable) socket.end(unreadableAnswer(error));
-      else socket.destroy();
-    },
-  });
-  boundConnections(api.server, { log, max: ports.connectionsMax });
-  // Both are set by the next hook, or the request is refused there.
-  api.decorateRequest("user");
-  api.decorateRequest("ask");
+  const { ask, door, log } = ports;
   const enter = ({ headers, raw: { rawHeaders }, url }: FastifyRequest) => letIn(door, { headers, rawHeaders, url });
-  api.addHook("onRequest", async (request, reply) => {
+  const api = bareApi(ports, async (request, reply) => {
     const entered = enter(request);
     if ("refusal" in entered) {
       if (entered.status === 401) reply.header("www-authenticate", "Bearer");
@@ -78,13 +56,47 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
   api.addHook("onRoute", ({ url, config }) => {
     if (/^\/(v1|metrics|readyz)\b/.test(url) && config?.roles === undefined) throw new Error(`${url} names no roles`);
   });
+  boundConnections(api.server, { log, max: ports.connectionsMax });
+  descriptionRoutes(api, ports);
+  addRoutes(api, ports, (request) => "user" in enter(request));
+  await api.ready();
+  return api;
+}
+
+/** Without routes. @param enter called before anything else is done for a request. */
+function bareApi({ log, certificate }: ApiPorts, enter: onRequestAsyncHookHandler = async () => {}): Api {
+  const api: Api = fastify({
+    // Its type would go through every route, and makes no difference there.
+    ...((certificate === undefined ? { http: heads } : { https: { ...certificate, ...heads } }) as object),
+    logger: false,
+    bodyLimit: requestBytesMax,
+    requestTimeout: arrivalMsMax,
+    // At the end, clients that wait or follow are cut off, and ask elsewhere.
+    forceCloseConnections: true,
+    // Paths are matched exactly. The longest name is a lease's id.
+    routerOptions: { maxParamLength: 256 },
+    // Named here, so that Fastify does not load its own, whose types these are.
+    schemaController: {
+      compilersFactory: { buildValidator: () => validate, buildSerializer: () => serialize } as object,
+    },
+    // The request has no route yet, so its body has no type.
+    frameworkErrors: (error, _request, reply) =>
+      void sendRefusal(reply as unknown as AnyReply, refusalOf(error, log).refusal),
+    clientErrorHandler: (error, socket) => {
+      if (socket.writable) socket.end(unreadableAnswer(error));
+      else socket.destroy();
+    },
+  });
+  // Both are set by the next hook, or the request is refused there.
+  api.decorateRequest("user");
+  api.decorateRequest("ask");
+  api.addHook("onRequest", enter);
   api.addHook("onResponse", (request, reply, done) => {
     const refusal = refusalSent(reply);
     if (refusal !== undefined) log.info(noteOf(request, refusal), "a request over HTTP was refused");
     done();
   });
   readRequests(api);
-  api.setSerializerCompiler(() => (value) => JSON.stringify(value));
   api.setErrorHandler((error, request, reply) => {
     if (isOutside(error, request)) return notFound(request, reply);
     const { refusal, status } = refusalOf(error, log);
@@ -100,14 +112,42 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
     const message = `There is no ${request.method} ${path} here. /docs has all routes.`;
     return sendRefusal(reply, refuse("invalid-request", message), allowed.length > 0 ? 405 : 404);
   };
-  await describeApi(api, version);
+  return api;
+}
+
+/** @param isKnown whether the sender would still be let in. */
+function addRoutes(api: Api, { ledgers, log }: ApiPorts, isKnown: (request: FastifyRequest) => boolean): void {
   leaseRoute(api);
   outcomeRoute(api);
   proxyRoutes(api);
   poolRoute(api);
   verbRoutes(api);
-  const followers = eventRoutes(api, { ledgers, log, isKnown: (request) => "user" in enter(request) });
+  const followers = eventRoutes(api, { ledgers, log, isKnown });
   healthRoutes(api, { ledgers, followers });
+}
+
+/**
+ * The description of the routes is made for the first request that wants it, from a second app that has them all and
+ * is never listened on. Making it takes a tenth of the time of a start.
+ */
+function descriptionRoutes(api: Api, ports: ApiPorts): void {
+  let described: Promise<Api> | undefined;
+  api.addHook("onClose", async () => (await described)?.close());
+  for (const url of ["/docs", "/docs/*"]) {
+    api.get(url, async ({ raw }, reply) => {
+      described ??= describedApi(ports);
+      const { routing } = await described;
+      reply.hijack();
+      routing(raw, reply.raw);
+    });
+  }
+}
+
+async function describedApi(ports: ApiPorts): Promise<Api> {
+  const { describeApi } = await import("./openapi.ts");
+  const api = bareApi(ports);
+  await describeApi(api, ports.version);
+  addRoutes(api, ports, () => true);
   await api.ready();
   return api;
 }

@@ -1,4 +1,5 @@
-// The description of the routes, from their schemas: OpenAPI 3.1 as JSON at /docs/json, as a page at /docs.
+// The description of the routes, from their schemas: OpenAPI 3.1 as JSON at /docs/json, as a page at /docs. Loaded at
+// the first request for it, because few processes are asked.
 import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
 import { createJsonSchemaTransform, createJsonSchemaTransformObject } from "fastify-type-provider-zod";

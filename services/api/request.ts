@@ -86,12 +86,16 @@ function inQuery(field: z.ZodType): z.ZodType {
   return field instanceof z.ZodBoolean ? flagInQuery : field.optional();
 }
 
-export function readRequests(api: Api): void {
-  api.setValidatorCompiler(({ schema, httpPart }) => (value: unknown) => {
+/** Fastify's compiler of a part's validator. */
+export function validate({ schema, httpPart }: { schema: unknown; httpPart?: string }) {
+  return (value: unknown) => {
     if (httpPart === "body") return { value };
     const read = readAs(schema as z.ZodType, value); // Every schema of a route is a Zod schema.
     return "refusal" in read ? { error: new Refused(read.refusal) } : { value: read.value };
-  });
+  };
+}
+
+export function readRequests(api: Api): void {
   const uploads = new Uploads();
   api.decorateRequest("upload");
   api.addHook("onRequest", (request, reply, done) => {

@@ -12,7 +12,7 @@ import type { Defects } from "../../runtime/defects.ts";
 import { Fault } from "../../runtime/fault.ts";
 import type { Outbound } from "../../transport/outbound.ts";
 import type { Expressions } from "./expressions.ts";
-import { type Fetched, fetchToken } from "./request.ts";
+import type { Fetched } from "./request.ts";
 
 export interface RefreshInput {
   pool: string;
@@ -112,6 +112,7 @@ async function take({ pool, tokenId, ports }: Context): Promise<Taken | undefine
 async function fetchResult({ pool, tokenId, taken, ports }: Context): Promise<TokenResult> {
   if (taken === undefined) throw new Error("a refresh is fetched that was not taken");
   const { job, endsAt, deadlineAt } = taken;
+  const { fetchToken } = await import("./request.ts"); // It loads what HTTP through proxies needs.
   // How much time was left until the leader's deadline when the request was sent. From it the leader knows when the
   // token's life began, however late the result is reported.
   const leftMs = Math.max(0, Math.ceil(deadlineAt - performance.now()));

@@ -5,7 +5,6 @@ import { Fault } from "../../runtime/fault.ts";
 import type { Outbound } from "../../transport/outbound.ts";
 import type { Follower } from "./follower.ts";
 import type { PoolPort } from "./pool.ts";
-import { agentTo, fetchOnce, notAllowedIn, withLogin } from "./url.ts";
 
 const webhookMs = 10_000;
 /** Between the attempts of one call. */
@@ -81,6 +80,7 @@ async function call(
   news: object,
   { stopping, outbound }: { stopping: AbortSignal; outbound: Outbound },
 ): Promise<{ why: string; passes: boolean } | undefined> {
+  const { agentTo, fetchOnce, notAllowedIn, withLogin } = await import("./url.ts");
   const { url, headers: login } = withLogin(webhook);
   const headers = { "content-type": "application/json", ...login };
   const signal = AbortSignal.any([stopping, AbortSignal.timeout(webhookMs)]);

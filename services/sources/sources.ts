@@ -21,7 +21,7 @@ import { releaseLock, takeLock } from "../../runtime/lock.ts";
 import { type Asked, Responder } from "../../runtime/responder.ts";
 import { NotAllowed, type Outbound } from "../../transport/outbound.ts";
 import { circleIn, keyOf, SourcesFile } from "./config.ts";
-import { Follower } from "./follower.ts";
+import type { Follower } from "./follower.ts";
 import type { PoolPort } from "./pool.ts";
 import { Refill } from "./refill.ts";
 import { forgetSeen, Seen } from "./seen.ts";
@@ -182,6 +182,7 @@ export class Sources {
     const { pools, clock, log, folder, outbound } = this.#ports;
     const pause = () => new Promise<void>((resolve) => clock.soon(resolve));
     const seen = await Seen.open(join(folder, source.pool), source.name, pause);
+    const { Follower } = await import("./follower.ts"); // A service without sources needs none of what it loads.
     return new Follower(source, {
       ...{ pools, clock, seen, pause, outbound },
       namedElsewhere: (id) => this.#isNamedBesides(source, id),
