@@ -25,13 +25,15 @@ export default defineConfig({
     hookTimeout: 120_000,
     // Real brokers and real processes: more than two files at once make a 2-core machine miss its own deadlines.
     maxWorkers: 2,
+    // The files of a worker share its modules, its services and the thread of its commands: to load the modules anew
+    // takes a second and a half of a core for each file, and to start a service more than two.
+    isolate: false,
     sequence: { sequencer: LongestFirst },
     reporters: ["default"],
     // Hundreds of commands are started: V8 keeps what it makes of their code, as `npx remuda` keeps it.
     env: { NODE_COMPILE_CACHE: fileURLToPath(new URL("node_modules/.cache/compiled", import.meta.url)) },
     projects: [
-      // Pure tests leave nothing behind, so that the files of a worker may share its modules.
-      { extends: true, test: { name: "core", include: core, exclude: e2e, isolate: false } },
+      { extends: true, test: { name: "core", include: core, exclude: e2e } },
       { extends: true, test: { name: "wire", include: ["test/**/*.test.ts"], exclude: [...core, ...e2e, protocol] } },
       { extends: true, test: { name: "wire-protocol", include: [protocol], globalSetup: "test/protocol/service.ts" } },
       { extends: true, test: { name: "e2e", include: e2e } },

@@ -4,13 +4,13 @@ import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { lines, type Service, startService } from "./http.ts";
+import { lines, type Service, sharedService } from "./http.ts";
 
 let service: Service;
 const call: Service["call"] = (...sent) => service.call(...sent);
 
 beforeAll(async () => {
-  service = await startService();
+  service = await sharedService();
 }, 150_000);
 afterAll(() => service?.stop());
 

@@ -2,13 +2,13 @@
 import { type IncomingMessage, request } from "node:http";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { eventually } from "../kit/poll.ts";
-import { type Headers, type Json, lines, type Service, startService } from "./http.ts";
+import { type Headers, type Json, lines, type Service, sharedService, startService } from "./http.ts";
 
 let service: Service;
 const call: Service["call"] = (...sent) => service.call(...sent);
 
 beforeAll(async () => {
-  service = await startService();
+  service = await sharedService();
 }, 150_000);
 afterAll(() => service?.stop());
 

@@ -5,13 +5,13 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { runCommand } from "../kit/command.ts";
 import { usersIn } from "../kit/login.ts";
 import { runCli } from "../kit/process.ts";
-import { type Service, startService } from "./http.ts";
+import { type Service, sharedService } from "./http.ts";
 
 let service: Service;
 const call: Service["call"] = (...sent) => service.call(...sent);
 
 beforeAll(async () => {
-  service = await startService();
+  service = await sharedService();
 }, 150_000);
 afterAll(() => service?.stop());
 

@@ -4,13 +4,13 @@ import { type ClientRequest, request } from "node:http";
 import { connect as connectTcp } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { eventually } from "../kit/poll.ts";
-import { type Json, lines, type Service, startService } from "./http.ts";
+import { type Json, lines, type Service, sharedService } from "./http.ts";
 
 let service: Service;
 const call: Service["call"] = (...sent) => service.call(...sent);
 
 beforeAll(async () => {
-  service = await startService();
+  service = await sharedService();
 }, 150_000);
 afterAll(() => service?.stop());
 
@@ -36,7 +36,7 @@ function waitingRequest(pool: string, body: object = {}): ClientRequest {
 }
 
 test("cancels the client's request at once, and grants nothing for it", async () => {
-  const { pool, free } = await busyPool("gone");
+  const { pool, free } = await busyPool("hung-up");
   const sent = waitingRequest(pool);
   await waiting(pool, 1);
   sent.destroy();
@@ -45,7 +45,7 @@ test("cancels the client's request at once, and grants nothing for it", async ()
   expect((await statsOf(pool)).leases).toMatchObject({ granted: 1, open: 0 });
   expect((await call(`POST ${pool}/leases`)).status).toBe(201);
   const { text } = await call("GET /metrics");
-  expect(text).toContain('remuda_lease_requests_cancelled_total{pool="gone"} 1\n');
+  expect(text).toContain('remuda_lease_requests_cancelled_total{pool="hung-up"} 1\n');
 });
 
 test("cancels all its requests, even those sent on one connection without waiting for answers", async () => {

@@ -55,10 +55,32 @@ export interface Service {
   stop(): Promise<void>;
 }
 
-export async function startService(env: Environment = {}): Promise<Service> {
+let shared: Promise<Service> | undefined;
+const taken = new Set<string>();
+
+/**
+ * A service that other files use as well: each test has its own pools in it, under names that no other file has. It ends
+ * with the test process, and `stop` does nothing.
+ */
+export async function sharedService(): Promise<Service> {
+  shared ??= startService({}, { isShared: true });
+  const service = await shared;
+  return {
+    ...service,
+    pool(name, ...more) {
+      if (taken.has(name)) throw new Error(`another test has the pool ${name}`);
+      taken.add(name);
+      return service.pool(name, ...more);
+    },
+    stop: async () => {},
+  };
+}
+
+/** A service of its own, for a file that needs other settings, ends it, or counts what the whole service has. */
+export async function startService(env: Environment = {}, { isShared = false } = {}): Promise<Service> {
   const dataDir = await mkdtemp(join(tmpdir(), "api-test-"));
   const remove = (): Promise<void> => rm(dataDir, { recursive: true, force: true });
-  const remuda = await startRemuda({ dataDir, env }).catch(async (error: unknown) => {
+  const remuda = await startRemuda({ dataDir, env, isShared }).catch(async (error: unknown) => {
     await remove();
     throw error;
   });

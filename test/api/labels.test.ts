@@ -3,14 +3,14 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { runCommand } from "../kit/command.ts";
 
 import { connectRaw, type RawNats } from "../kit/raw-nats.ts";
-import { type Json, type Service, startService } from "./http.ts";
+import { type Json, type Service, sharedService } from "./http.ts";
 
 let service: Service;
 let nats: RawNats;
 let pool: string;
 
 beforeAll(async () => {
-  service = await startService();
+  service = await sharedService();
   nats = await connectRaw(service.remuda.natsUrl);
   pool = await service.pool("labels");
 }, 150_000);

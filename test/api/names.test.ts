@@ -6,14 +6,14 @@ import { sourceSchema } from "../../protocol/source.ts";
 import { runCommand } from "../kit/command.ts";
 
 import { connectRaw, type RawNats } from "../kit/raw-nats.ts";
-import { type Json, type Service, startService } from "./http.ts";
+import { type Json, type Service, sharedService } from "./http.ts";
 
 let service: Service;
 let nats: RawNats;
 let pool: string;
 
 beforeAll(async () => {
-  service = await startService();
+  service = await sharedService();
   pool = await service.pool("names", ["10.9.0.1:80"]);
   nats = await connectRaw(service.remuda.natsUrl);
 }, 150_000);

@@ -1,13 +1,13 @@
 // Every route, against a running service: the request, the status, and the body, in the terms of the protocol.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { eventually } from "../kit/poll.ts";
-import { lines, type Service, startService } from "./http.ts";
+import { lines, type Service, sharedService } from "./http.ts";
 
 let service: Service;
 const call: Service["call"] = (...sent) => service.call(...sent);
 
 beforeAll(async () => {
-  service = await startService();
+  service = await sharedService();
 }, 150_000);
 afterAll(() => service?.stop());
 

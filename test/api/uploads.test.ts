@@ -3,14 +3,14 @@ import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { eventually } from "../kit/poll.ts";
-import { type Service, startService } from "./http.ts";
+import { type Service, sharedService } from "./http.ts";
 
 const mebi = 1 << 20;
 let service: Service;
 let pool: string;
 
 beforeAll(async () => {
-  service = await startService();
+  service = await sharedService();
   pool = await service.pool("uploads");
 }, 150_000);
 afterAll(() => service.stop());

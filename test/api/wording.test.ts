@@ -2,7 +2,7 @@
 // its valid values, in the service's own words.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { connectRaw, type RawNats } from "../kit/raw-nats.ts";
-import { type Json, type Service, startService } from "./http.ts";
+import { type Json, type Service, sharedService } from "./http.ts";
 
 let service: Service;
 let nats: RawNats;
@@ -10,7 +10,7 @@ let leaseId: string;
 let proxyId: string;
 
 beforeAll(async () => {
-  service = await startService();
+  service = await sharedService();
   const path = await service.pool("wording", ["10.9.0.1:80"], { concurrency: null, rate: null, usage: null });
   nats = await connectRaw(service.remuda.natsUrlAs("operator"));
   ({ leaseId, proxyId } = (await service.call(`POST ${path}/leases`, { uses: 9, ttlMs: 3_600_000 })).body);

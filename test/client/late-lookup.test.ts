@@ -1,15 +1,22 @@
 // A name lookup that takes longer than the connection limit leaves no connection behind.
+import type { LookupAddress } from "node:dns";
+import dns from "node:dns/promises";
+import { syncBuiltinESMExports } from "node:module";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { connectorThrough } from "../../transport/tunnel.ts";
 import { eventually } from "../kit/poll.ts";
 
-const slow = vi.hoisted(() => ({ answer: (): void => {} }));
-vi.mock("node:dns/promises", () => ({
-  lookup: () => new Promise((resolve) => (slow.answer = () => resolve({ address: "127.0.0.1", family: 4 }))),
-}));
-
 test("closes the connection to a proxy that is dialled after the time limit", async () => {
+  const slow = { answer: (): void => {} };
+  const lookup = (): Promise<LookupAddress> =>
+    new Promise((resolve) => (slow.answer = () => resolve({ address: "127.0.0.1", family: 4 })));
+  const real = vi.spyOn(dns, "lookup").mockImplementation(lookup as unknown as typeof dns.lookup); // It has more forms.
+  syncBuiltinESMExports();
+  onTestFinished(() => {
+    real.mockRestore();
+    syncBuiltinESMExports();
+  });
   const sockets: Socket[] = [];
   const proxy = createServer((socket) => {
     sockets.push(socket.on("error", () => {}));

@@ -22,16 +22,16 @@ test("#25: uses the configured connect timeout, and no shorter default of a libr
   const mute = createServer((socket) => void sockets.push(socket));
   await new Promise<void>((resolve) => mute.listen(0, "127.0.0.96", resolve));
   const { port } = mute.address() as AddressInfo; // On TCP.
-  await at.open("mute", [`http://127.0.0.96:${port}`]);
+  await at.open("silent", [`http://127.0.0.96:${port}`]);
   const client = await at.client("nats", {
-    pool: "mute",
+    pool: "silent",
     fetch: { retries: 0, connectTimeoutMs: 11_500, tunnelHttp: true },
   });
   const startedAt = performance.now();
   const error = await client.fetch(`${site.url}/seen`).catch((thrown) => thrown);
   expect(performance.now() - startedAt).toBeGreaterThan(11_400);
   expect(error.cause).toMatchObject({ code: "UND_ERR_CONNECT_TIMEOUT", message: "No connection within 11500 ms" });
-  expect(await at.reports("mute", 1)).toMatchObject([{ class: "timeout", error: "UND_ERR_CONNECT_TIMEOUT" }]);
+  expect(await at.reports("silent", 1)).toMatchObject([{ class: "timeout", error: "UND_ERR_CONNECT_TIMEOUT" }]);
   for (const socket of sockets) socket.destroy();
   await new Promise((resolve) => mute.close(resolve));
 });

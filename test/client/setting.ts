@@ -1,8 +1,8 @@
-// Shared by the client's tests: a separate service, and clients over both transports that are closed afterwards.
+// Shared by the client's tests: the service of http.ts, and clients over both transports that are closed afterwards.
 import { afterAll, beforeAll } from "vitest";
 import { type Client, connect, type Options } from "../../client/client.ts";
 import type { ProxyReply } from "../../protocol/proxy.ts";
-import { type Service, startService } from "../api/http.ts";
+import { type Service, sharedService } from "../api/http.ts";
 import { eventually } from "../kit/poll.ts";
 
 export interface Setting {
@@ -45,11 +45,10 @@ export function setting(): Setting {
     return service;
   };
   beforeAll(async () => {
-    service = await startService();
+    service = await sharedService();
   }, 150_000);
   afterAll(async () => {
     await Promise.all(clients.map((each) => each.close()));
-    await service?.stop();
   });
   const get = async (path: string) => (await started().call(`GET /v1/pools/${path}`)).body;
   return {

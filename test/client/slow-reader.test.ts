@@ -107,7 +107,7 @@ test("fails only the reader of an answer that breaks off while it is held back",
 
 test("leaves an unread body with the sender", async () => {
   let sent = 0;
-  await proxyThat("unread", (socket) => {
+  await proxyThat("left-unread", (socket) => {
     socket.write("HTTP/1.1 200 OK\r\ncontent-length: 400000000\r\n\r\n");
     const more = (): void => {
       sent += large.length;
@@ -115,7 +115,7 @@ test("leaves an unread body with the sender", async () => {
     };
     socket.write(large, more);
   });
-  const client = await at.client("nats", { pool: "unread" });
+  const client = await at.client("nats", { pool: "left-unread" });
   const response = await client.fetch("http://127.0.0.1:8080/");
   await eventually(async () => {
     const before = sent;

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { findBinary } from "../../runtime/broker/binary.ts";
 import { type Broker, type BrokerOptions, openBroker } from "../../runtime/broker/broker.ts";
 import { readConfig } from "../../runtime/config.ts";
+import { removeAtEnd } from "./process.ts";
 
 export type TestBroker = {
   readonly url: string;
@@ -42,6 +43,15 @@ export async function startTestBroker({
     await remove();
     throw error;
   }
+}
+
+let shared: Promise<TestBroker> | undefined;
+
+/** One that other files use as well. It ends with the test process. */
+export function sharedTestBroker(): Promise<TestBroker> {
+  shared ??= startTestBroker();
+  void shared.then(({ dataDir }) => removeAtEnd(dataDir));
+  return shared;
 }
 
 let found: Promise<string> | undefined;

@@ -1,9 +1,9 @@
 // Runs one command after the other in a thread that keeps the command line's modules loaded, for tests of a command's
 // output and effects. A separate process costs each command half a second of a core; here only the first one pays that.
-// Tests of signals, terminals, children and real file descriptors use runCli of process.ts.
+// The thread lasts as long as the test process, so that the next file has it as well. Tests of signals, terminals,
+// children and real file descriptors use runCli of process.ts.
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
-import { afterAll } from "vitest";
 import type { Ran, Run } from "./command-thread.ts";
 import { type Environment, environment, runCli } from "./process.ts";
 
@@ -20,7 +20,7 @@ export async function runCommand(
   if (isBusy) return runCli(args, { dataDir, env, stdin });
   isBusy = true;
   try {
-    thread ??= new Worker(new URL("./command-thread.ts", import.meta.url), { stdin: true });
+    thread ??= begin();
     const answered = once(thread, "message", { signal: AbortSignal.timeout(ENDED_WITHIN_MS) });
     thread.postMessage({ args: [...args], env: environment(dataDir, env), stdin } satisfies Run);
     const [ran] = (await answered) as [Ran];
@@ -30,7 +30,8 @@ export async function runCommand(
   }
 }
 
-afterAll(async () => {
-  await thread?.terminate();
-  thread = undefined;
-});
+function begin(): Worker {
+  const begun = new Worker(new URL("./command-thread.ts", import.meta.url), { stdin: true });
+  begun.unref();
+  return begun;
+}

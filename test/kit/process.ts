@@ -1,8 +1,8 @@
 // Remuda as a user has it: the command itself in a process of its own. No process is ever left behind.
 //
 // Every process started here leads a process group. A group ends with `stop()` or with `stopAllRemudas()` (for
-// afterEach). If the test process is killed, a watcher ends the group when its pipe closes. Only groups started here
-// are ever signalled, by number.
+// afterEach). A group that several files share ends with the test process, as every group does if that is killed: a
+// watcher ends the remaining groups when its pipe closes. Only groups started here are ever signalled, by number.
 
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -60,7 +60,8 @@ export type RemudaProcess = {
 /**
  * Starts `remuda up`, on ports chosen by the system unless `env` says otherwise, and waits for its ready line. Of the
  * test's own environment it sees nothing of Vitest's and of REMUDA_… only where the broker's binary is. `entry` is
- * another script in place of cli/main.ts. Throws, with what the process said, when it ends or stays silent instead.
+ * another script in place of cli/main.ts. With `isShared`, it and its data directory last as long as the test process,
+ * whatever a file stops. Throws, with what the process said, when it ends or stays silent instead.
  */
 export async function startRemuda({
   dataDir,
@@ -68,15 +69,21 @@ export async function startRemuda({
   args = ["up"],
   entry = ENTRY,
   readyWithinMs = READY_WITHIN_MS,
+  isShared = false,
 }: {
   dataDir: string;
   env?: Environment;
   args?: readonly string[];
   entry?: string;
   readyWithinMs?: number;
+  isShared?: boolean;
 }): Promise<RemudaProcess> {
   const ports = { REMUDA_NATS_PORT: "0", REMUDA_HTTP_PORT: "0" };
   const group = await launch([entry, ...args], environment(dataDir, { ...ports, ...env }));
+  if (isShared) {
+    running.delete(group);
+    removeAtEnd(dataDir);
+  }
   try {
     const readyLine = await ready(group, readyWithinMs);
     const bareNatsUrl = /(?:nats|tls):\/\/[^\s,;()"']*\d/.exec(readyLine)?.[0];
@@ -157,7 +164,12 @@ export async function runCli(
   }
 }
 
-/** Ends every group that this file started and that still exists. */
+/** Removes the data directory after the end of the test process, as soon as no broker holds it. */
+export function removeAtEnd(dataDir: string): void {
+  tellWatcher(`r${dataDir}`);
+}
+
+/** Ends every group that was started here and that still exists, except for the shared ones. */
 export async function stopAllRemudas(): Promise<void> {
   await Promise.all([...running].map((group) => group.end()));
 }
@@ -303,14 +315,21 @@ function readStat(pid: string): string {
   }
 }
 
-// It is told of every group. When its input ends, for whatever reason, it ends the remaining groups.
+// It is told of every group, and of shared data directories. When its input ends, for whatever reason, it ends the
+// remaining groups, and removes these directories as soon as no broker holds them.
 const WATCHER = `
   process.on("SIGINT", () => {});
   const left = new Set();
+  const folders = new Set();
+  const told = { "+": (text) => left.add(text), "-": (text) => left.delete(text), r: (text) => folders.add(text) };
   require("node:readline").createInterface({ input: process.stdin })
-    .on("line", (line) => (line[0] === "+" ? left.add(line.slice(1)) : left.delete(line.slice(1))))
+    .on("line", (line) => told[line[0]](line.slice(1)))
     .on("close", () => {
       for (const pgid of left) try { process.kill(-Number(pgid), "SIGKILL"); } catch {}
+      for (const folder of folders) {
+        require("node:child_process").spawnSync("flock", ["--wait", "10", folder + "/owner.lock", "true"]);
+        require("node:fs").rmSync(folder, { recursive: true, force: true, maxRetries: 20 });
+      }
       process.exit();
     });
 `;

@@ -18,12 +18,15 @@ import {
   read,
   retire,
   says,
+  setUp,
   siteUrl,
   sources,
   start,
   startWith,
   statusOf,
 } from "./setting.ts";
+
+setUp();
 
 test("believes a list with exactly half at once, and doubts one with fewer for exactly a minute", () => {
   const known = ["a", "b", "c", "d"];

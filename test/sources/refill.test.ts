@@ -2,7 +2,23 @@
 import type { IncomingMessage } from "node:http";
 import { expect, test } from "vitest";
 import { eventually } from "../kit/poll.ts";
-import { ask, asked, clock, inPool, list, looked, pool, said, says, siteUrl, start, statusOf } from "./setting.ts";
+import {
+  ask,
+  asked,
+  clock,
+  inPool,
+  list,
+  looked,
+  pool,
+  said,
+  says,
+  setUp,
+  siteUrl,
+  start,
+  statusOf,
+} from "./setting.ts";
+
+setUp();
 
 test("asks the source and calls the webhook of a low pool at once, but not repeatedly", async () => {
   const called: string[] = [];

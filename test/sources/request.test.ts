@@ -16,12 +16,15 @@ import {
   pool,
   retire,
   said,
+  setUp,
   siteUrl,
   sources,
   start,
   startWith,
   statusOf,
 } from "./setting.ts";
+
+setUp();
 
 test("sets, lists and removes sources by request, with the file as the truth", async () => {
   await start({ name: "byhand", from: { kind: "command", command: ["printf", ""] } });

@@ -13,11 +13,11 @@ import { type Bus, openBus } from "../../runtime/bus.ts";
 import { poolsOver } from "../../services/sources/pool.ts";
 import { Sources } from "../../services/sources/sources.ts";
 import { type Call, callerOf } from "../api/http.ts";
-import { startTestBroker, type TestBroker } from "../kit/broker.ts";
+import { sharedTestBroker } from "../kit/broker.ts";
 import { HandClock } from "../kit/hand-clock.ts";
 import { loopbackAllowed } from "../kit/outbound.ts";
 import { eventually } from "../kit/poll.ts";
-import { startRemuda, stopAllRemudas } from "../kit/process.ts";
+import { startRemuda } from "../kit/process.ts";
 
 export let call: Call;
 export let bus: Bus;
@@ -32,50 +32,57 @@ export let said: string[];
 /** A new pool for each test. */
 export let pool: string;
 
-let broker: TestBroker;
-let dataDir: string;
+let shared: ReturnType<typeof startPicker> | undefined;
 let site: Server;
 let answer: (request: IncomingMessage, response: ServerResponse) => void;
 let pools = 0;
 
-beforeAll(async () => {
-  broker = await startTestBroker();
-  dataDir = mkdtempSync(join(tmpdir(), "sources-service-"));
-  const run = (name: string) => startRemuda({ dataDir, args: ["run", name], env: { REMUDA_NATS_URL: broker.url } });
-  await run("picker");
-  call = callerOf((await run("api")).httpUrl ?? "");
-  bus = await openBus(broker.url, "sources test");
-  site = createServer((request, response) => {
-    asked.push(request);
-    answer(request, response);
-  }).listen(0, "127.0.0.1");
-  await new Promise((resolve) => site.once("listening", resolve));
-  siteUrl = `http://127.0.0.1:${(site.address() as AddressInfo).port}`;
-});
+/** Call it at the head of a file. */
+export function setUp(): void {
+  beforeAll(async () => {
+    shared ??= startPicker();
+    const { natsUrl, httpUrl } = await shared;
+    call = callerOf(httpUrl);
+    bus = await openBus(natsUrl, "sources test");
+    site = createServer((request, response) => {
+      asked.push(request);
+      answer(request, response);
+    }).listen(0, "127.0.0.1");
+    await new Promise((resolve) => site.once("listening", resolve));
+    siteUrl = `http://127.0.0.1:${(site.address() as AddressInfo).port}`;
+  });
 
-afterAll(async () => {
-  await bus?.close();
-  site?.closeAllConnections();
-  site?.close();
-  await stopAllRemudas();
-  await broker?.stop();
-  rmSync(dataDir, { recursive: true, force: true });
-});
+  afterAll(async () => {
+    await bus?.close();
+    site?.closeAllConnections();
+    site?.close();
+  });
 
-beforeEach(async () => {
-  folder = mkdtempSync(join(tmpdir(), "sources-test-"));
-  clock = new HandClock();
-  said = [];
-  asked = [];
-  says(list(4));
-  pool = `p${++pools}`;
-  await openPool(pool);
-});
+  beforeEach(async () => {
+    folder = mkdtempSync(join(tmpdir(), "sources-test-"));
+    clock = new HandClock();
+    said = [];
+    asked = [];
+    says(list(4));
+    pool = `p${++pools}`;
+    await openPool(pool);
+  });
 
-afterEach(async () => {
-  await sources?.stop();
-  rmSync(folder, { recursive: true, force: true });
-});
+  afterEach(async () => {
+    await sources?.stop();
+    rmSync(folder, { recursive: true, force: true });
+  });
+}
+
+/** Without the service's own sources: those of the tests answer instead. Other files use them as well. */
+async function startPicker(): Promise<{ natsUrl: string; httpUrl: string }> {
+  const { url: natsUrl } = await sharedTestBroker();
+  const dataDir = mkdtempSync(join(tmpdir(), "sources-service-"));
+  const env = { REMUDA_NATS_URL: natsUrl };
+  await startRemuda({ dataDir, args: ["run", "picker"], env, isShared: true });
+  const { httpUrl = "" } = await startRemuda({ dataDir, args: ["run", "api"], env, isShared: true });
+  return { natsUrl, httpUrl };
+}
 
 export async function openPool(name: string, lines: string[] = []): Promise<void> {
   await call(`PUT /v1/pools/${name}`);

@@ -19,12 +19,15 @@ import {
   read,
   said,
   says,
+  setUp,
   siteUrl,
   sources,
   start,
   startWith,
   statusOf,
 } from "./setting.ts";
+
+setUp();
 
 test("adds the proxies of a file, and those that are written to it later", async () => {
   const path = file(list(3));
