@@ -2,7 +2,7 @@
 // that the list no longer names if the source allows that. `seen` remembers the proxies that the source has named. The follower
 // decides when the next look comes.
 
-import { readList, toSend } from "../../lists/list.ts";
+import { toSend } from "../../lists/list.ts";
 import type { ProxyEntry } from "../../protocol/proxy.ts";
 import { isRefusal } from "../../protocol/refusal.ts";
 import type { Source, SourceReply } from "../../protocol/source.ts";
@@ -10,6 +10,7 @@ import type { Clock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import type { Outbound } from "../../transport/outbound.ts";
 import { doubtMs, goneOf } from "./doubt.ts";
+import { entriesIn } from "./entries.ts";
 import type { PoolPort } from "./pool.ts";
 import { type Reading, readListFile, runCommand } from "./reading.ts";
 import { addressIn, digestOfText, idsByAddress, namedTo, type Pause, type Seen } from "./seen.ts";
@@ -98,7 +99,7 @@ export class Look {
     const { text } = reading;
     const { seen } = this.#ports;
     await this.#recognise();
-    const digest = digestOfText(text);
+    const digest = await digestOfText(text, this.#ports.pause);
     if (digest === seen.textDigest && seen.doubtedSince === undefined) return undefined;
     const named: Named = { byEntry: new Map(), ids: new Set() };
     const tally = await this.#add(text, named);
@@ -123,7 +124,7 @@ export class Look {
       batch = [];
       bytes = 0;
     };
-    for (const entry of readList(text, this.#source)) {
+    for await (const entry of entriesIn(text, { ...this.#ports, scheme: this.#source.scheme })) {
       tally.read += 1;
       if (tally.read % readAtOnce === 0) await pause();
       if (!entry.ok) {
@@ -226,13 +227,21 @@ export class Look {
       // and manually retired ones would come back.
       const newcomers = await this.#without(ids, before.ids);
       await seen.keep({
-        byEntry: new Map([...before.byEntry, ...byEntry]),
-        ids: new Set([...before.ids, ...newcomers]),
-        unsure: new Set([...before.unsure, ...newcomers]),
+        byEntry: new Map(await this.#joined(before.byEntry, byEntry)),
+        ids: new Set(await this.#joined(before.ids, newcomers)),
+        unsure: new Set(await this.#joined(before.unsure, newcomers)),
         openedAt: before.openedAt,
       });
     }
     return retired;
+  }
+
+  async #joined<T>(...all: Iterable<T>[]): Promise<T[]> {
+    const joined: T[] = [];
+    for (const items of all) {
+      for (const item of items) if (joined.push(item) % comparedAtOnce === 0) await this.#ports.pause();
+    }
+    return joined;
   }
 
   async #without(ids: ReadonlySet<string>, others: ReadonlySet<string>): Promise<string[]> {

@@ -2,6 +2,7 @@
 // size. A list that came only in part is not a list: the look throws, and its caller keeps the previous state.
 import { spawn } from "node:child_process";
 import { readFile, stat } from "node:fs/promises";
+import { setImmediate as immediately } from "node:timers/promises";
 import type { Source } from "../../protocol/source.ts";
 import { codeOf, Fault } from "../../runtime/fault.ts";
 
@@ -9,6 +10,8 @@ import { codeOf, Fault } from "../../runtime/fault.ts";
 export type Reading = { text: string; mark?: string } | "unchanged";
 
 export const textBytesMax = 256 * 1024 * 1024;
+/** Decoded between two pauses: in `up` the picker shares this process. */
+const decodedAtOnce = 1024 * 1024;
 /** A file that was written to this recently may be incomplete. */
 const settledMs = 1000;
 /** A file whose last line has no end may stay incomplete longer: "10.0.0.1:80" of "10.0.0.1:8080" is another proxy. */
@@ -39,7 +42,7 @@ export async function readListFile({ path }: From<"file">, mark: string | undefi
     const after = await stat(path);
     if (after.size !== before.size || after.mtimeMs !== before.mtimeMs) throw new BeingWritten(path);
     if (ageMs < unendedMs && bytes.length > 0 && !newlines.includes(bytes.at(-1) ?? 0)) throw new BeingWritten(path);
-    return { text: textOf(bytes), mark: seen };
+    return { text: await textOf([bytes]), mark: seen };
   } catch (error) {
     if (error instanceof Fault) throw error;
     const code = whyOf(error);
@@ -86,7 +89,7 @@ export async function runCommand({ command, timeoutMs }: From<"command">, signal
     });
     if (bytes > textBytesMax) throw tooLarge(program);
     if (why !== undefined) throw new Fault("retry-later", `${program} ${why}`);
-    return { text: textOf(Buffer.concat(chunks)) };
+    return { text: await textOf(chunks) };
   } catch (error) {
     // A command that the system cannot start (an argument is too long) throws at once.
     if (error instanceof Fault) throw error;
@@ -110,8 +113,18 @@ function endWithUs(group: number): () => void {
 }
 
 /** Decodes UTF-8, or UTF-16 as Windows writes it. The first two bytes tell which. */
-export function textOf(bytes: Uint8Array): string {
-  return new TextDecoder(bytes[0] === 0xff && bytes[1] === 0xfe ? "utf-16le" : "utf-8").decode(bytes);
+export async function textOf(chunks: readonly Uint8Array[]): Promise<string> {
+  const beginning = Buffer.concat(chunks.slice(0, 2).map((chunk) => chunk.subarray(0, 2)));
+  const decoder = new TextDecoder(beginning[0] === 0xff && beginning[1] === 0xfe ? "utf-16le" : "utf-8");
+  const texts: string[] = [];
+  for (const chunk of chunks) {
+    for (let from = 0; from < chunk.length; from += decodedAtOnce) {
+      texts.push(decoder.decode(chunk.subarray(from, from + decodedAtOnce), { stream: true }));
+      await immediately();
+    }
+  }
+  texts.push(decoder.decode());
+  return texts.join("");
 }
 
 export function tooLarge(name: string): Fault {

@@ -10,6 +10,8 @@ import { codeOf, Fault } from "../../runtime/fault.ts";
 const unsureMark = "?";
 /** Lines that are read or written between two pauses. */
 const linesAtOnce = 1000;
+/** Characters. */
+const digestedAtOnce = 1024 * 1024;
 
 /** This many leading characters of an entry's digest are the digest of its address. */
 const addressChars = 20;
@@ -153,6 +155,12 @@ function fileOf(folder: string, name: string): string {
   return join(folder, `${name}.seen`);
 }
 
-export function digestOfText(text: string): string {
-  return createHash("sha256").update(text).digest("base64url");
+/** Of a text that may be long. It is compared only with digests that this function made. */
+export async function digestOfText(text: string, pause: Pause): Promise<string> {
+  const hash = createHash("sha256");
+  for (let from = 0; from < text.length; from += digestedAtOnce) {
+    if (from > 0) await pause();
+    hash.update(text.slice(from, from + digestedAtOnce));
+  }
+  return hash.digest("base64url");
 }

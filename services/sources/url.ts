@@ -53,7 +53,7 @@ export async function readUrl(
       ...(etag ? { "if-none-match": etag } : {}),
       ...(modified ? { "if-modified-since": modified } : {}),
     };
-    const text = textOf(Buffer.concat(chunks));
+    const text = await textOf(chunks);
     return Object.keys(later).length === 0 ? { text } : { text, mark: JSON.stringify(later) };
   } catch (error) {
     if (error instanceof Fault) throw error;

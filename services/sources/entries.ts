@@ -1,0 +1,68 @@
+// Reads the entries of a list that may be long. In `up` the picker shares this process, so no piece of work may take
+// long: lines are read in pieces, and a JSON document, which must be parsed in one go, by a thread.
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
+import {
+  beginningChars,
+  isJsonDocument,
+  type ListEntry,
+  ListReader,
+  lineCharsMax,
+  type Reads,
+  readList,
+} from "../../lists/list.ts";
+import { codeOf, Fault } from "../../runtime/fault.ts";
+import type { Pause } from "./seen.ts";
+
+/** Starting a thread takes longer than parsing this much. */
+const longChars = 256 * 1024;
+/** A document may need ten times its size. */
+const threadMegabytesMax = 1024;
+/** Lines that are read between two pauses, those without an entry included. */
+const linesAtOnce = 250;
+
+/** @throws Fault "fix-setup" if a document needs too much memory. */
+export async function* entriesIn(
+  text: string,
+  { scheme, pause, stopping }: Reads & { pause: Pause; stopping: AbortSignal },
+): AsyncGenerator<ListEntry> {
+  if (isJsonDocument(text.slice(0, beginningChars))) {
+    if (text.length > longChars) yield* inThread(text, { reads: { scheme }, stopping });
+    else yield* readList(text, { scheme });
+    return;
+  }
+  const reader = new ListReader({ scheme });
+  let lines = 0;
+  for (const [, line = ""] of text.matchAll(/([^\r\n]*)(?:\r\n?|\n|$)/g)) {
+    if (++lines % linesAtOnce === 0) await pause();
+    yield* reader.read(line.slice(0, lineCharsMax + 1));
+  }
+  yield* reader.end();
+}
+
+async function* inThread(
+  text: string,
+  { reads, stopping }: { reads: Reads; stopping: AbortSignal },
+): AsyncGenerator<ListEntry> {
+  const worker = new Worker(new URL("./list-thread.ts", import.meta.url), {
+    workerData: { text, reads },
+    resourceLimits: { maxOldGenerationSizeMb: threadMegabytesMax },
+  });
+  try {
+    for (;;) {
+      worker.postMessage("next");
+      const [batch] = (await once(worker, "message", { signal: stopping })) as [ListEntry[]]; // list-thread.ts posts it.
+      if (batch.length === 0) return;
+      yield* batch;
+    }
+  } catch (error) {
+    if (stopping.aborted) throw new Fault("retry-later", "the source is no longer followed", { cause: error });
+    if (codeOf(error) !== "ERR_WORKER_OUT_OF_MEMORY") throw error;
+    throw new Fault(
+      "fix-setup",
+      "the JSON needs too much memory to be read: give lines, or split it into several sources",
+    );
+  } finally {
+    await worker.terminate();
+  }
+}
