@@ -17,6 +17,7 @@ import type { AuditPorts } from "./audit-options.ts";
 import { addAuditReport } from "./audit-report.ts";
 import { addAuditSeal } from "./audit-seal.ts";
 import { addAuditState } from "./audit-state.ts";
+import { addAuditUsers } from "./audit-users.ts";
 import { addAuditVerify } from "./audit-verify.ts";
 import { addAuditWhatIf } from "./audit-what-if.ts";
 import { withProgress } from "./progress.ts";
@@ -52,6 +53,7 @@ export function addAudit(audit: Command, config: () => Config): void {
   addAuditReport(audit, ports);
   addAuditWhatIf(audit, ports);
   addAuditSeal(audit, ports);
+  addAuditUsers(audit, config);
 }
 
 function openStream(config: Config, pool: string): Promise<LedgerSource> {

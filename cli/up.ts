@@ -7,10 +7,11 @@ import { given } from "../protocol/given.ts";
 import type { Role } from "../protocol/rights.ts";
 import { findBinary } from "../runtime/broker/binary.ts";
 import { type Broker, openBroker } from "../runtime/broker/broker.ts";
+import { RefusedByServer } from "../runtime/broker/refused-logins.ts";
 import { type Bus, openBus } from "../runtime/bus.ts";
 import { systemClock } from "../runtime/clock.ts";
 import type { Config } from "../runtime/config.ts";
-import { Fault } from "../runtime/fault.ts";
+import { Fault, messageOf } from "../runtime/fault.ts";
 import { isLoopback } from "../runtime/host.ts";
 import { openLog } from "../runtime/log.ts";
 import { maskedNatsUrl, readNatsUrl } from "../runtime/nats-url.ts";
@@ -18,6 +19,7 @@ import { loadKey } from "../runtime/secrets.ts";
 import { loadSigningKey } from "../runtime/signing-key.ts";
 import { readTls } from "../runtime/tls.ts";
 import { usersByKey } from "../runtime/users.ts";
+import { RefusedLogins } from "../runtime/users-log.ts";
 import type { HttpUser } from "../services/api/door.ts";
 import type { RunningApi } from "../services/api/server.ts";
 import type { RunningAudit } from "../services/audit/service.ts";
@@ -43,8 +45,12 @@ export async function up(config: Config, env: NodeJS.ProcessEnv, { demo = false 
   onSignals(() => stopAll(stopping));
   try {
     await checkSettings(config, say); // Before anything is started.
+    const refused = refusedLogins(config, logOf("api"));
+    stopping.push(() => refused.close());
     const broker =
-      config.natsUrl === undefined ? await manageBroker(config, env, { say, log: logOf("broker") }) : undefined;
+      config.natsUrl === undefined
+        ? await manageBroker(config, env, { say, log: logOf("broker"), refused, stopping })
+        : undefined;
     if (broker !== undefined) stopping.push(() => broker.stop());
     const url = broker?.url ?? config.natsUrl!; // One of the two is set.
     const onFrozen = (): void => void broker?.thaw();
@@ -52,7 +58,7 @@ export async function up(config: Config, env: NodeJS.ProcessEnv, { demo = false 
     stopping.push(await runningGuestToken(config, url, logOf("guest-token")));
     const audit = await runningAudit(config, url, logOf("audit"));
     stopping.push(audit.stop);
-    const api = await runningApi(config, url, logOf("api"));
+    const api = await runningApi(config, url, { log: logOf("api"), refused });
     stopping.push(api.stop);
     // An error in the sources file must not make a restart fail, because then no lease could be granted.
     stopping.push(await startSources(config, url, { log: logOf("sources"), mayBeWrong: true }));
@@ -90,8 +96,13 @@ const alone = {
   }),
   async api(config, url, log) {
     await checkSettings(config, say);
-    const api = await runningApi(config, url, log);
-    return { stop: api.stop, what: `HTTP at ${api.url} for` };
+    const refused = refusedLogins(config, log);
+    const api = await runningApi(config, url, { log, refused });
+    const stop = async (): Promise<void> => {
+      await api.stop();
+      refused.close();
+    };
+    return { stop, what: `HTTP at ${api.url} for` };
   },
   async sources(config, url, log) {
     return { stop: await startSources(config, url, { log }), what: `sources of ${config.sourcesFile} for` };
@@ -117,7 +128,16 @@ async function runningAudit(config: Config, natsUrl: string, log: Logger): Promi
   return startAudit({ natsUrls, caFile: config.tlsCa, folder: join(config.dataDir, "audit"), log });
 }
 
-async function runningApi(config: Config, natsUrl: string, log: Logger): Promise<RunningApi> {
+function refusedLogins({ dataDir }: Config, log: Logger): RefusedLogins {
+  const onTrouble = (error: unknown): void => log.warn({ why: messageOf(error) }, "a refused login cannot be recorded");
+  return new RefusedLogins(dataDir, { onTrouble });
+}
+
+async function runningApi(
+  config: Config,
+  natsUrl: string,
+  { log, refused }: { log: Logger; refused: RefusedLogins },
+): Promise<RunningApi> {
   const { startApi } = await import("../services/api/server.ts");
   const { httpHost: host, httpPort: port, httpNames: names = [], tls, tlsCa: caFile } = config;
   const events = natsUrlAs(config, natsUrl, "events");
@@ -140,6 +160,7 @@ async function runningApi(config: Config, natsUrl: string, log: Logger): Promise
     certificate,
     version: version(),
     log,
+    onLoginRefused: (from) => refused.note({ over: "http", host: from }),
   });
 }
 
@@ -175,7 +196,12 @@ async function checkSettings(config: Config, say: (line: string) => void): Promi
 async function manageBroker(
   config: Config,
   env: NodeJS.ProcessEnv,
-  { say, log }: { say: (line: string) => void; log: Logger },
+  {
+    say,
+    log,
+    refused,
+    stopping,
+  }: { say: (line: string) => void; log: Logger; refused: RefusedLogins; stopping: Stop[] },
 ): Promise<Broker> {
   const { dataDir, natsHost: host, natsPort: port, natsServer, cacheDir } = config;
   const find = { say, cacheDir, path: env.PATH ?? "", ...given({ natsServer }) };
@@ -184,6 +210,10 @@ async function manageBroker(
     if (fault.code === "in-use") process.exit(1); // The data directory has another owner now.
   };
   const users = brokerUsers(config);
+  const byServer = new RefusedByServer(join(dataDir, "nats", "nats.log"), (login) =>
+    refused.note({ over: "nats", ...login }),
+  );
+  stopping.push(() => byServer.close());
   return openBroker({ dataDir, host, port, tls: config.tls, users, say, binary: () => findBinary(find), onFault });
 }
 

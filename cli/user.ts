@@ -17,6 +17,7 @@ import { replaceFile } from "../runtime/files.ts";
 import { readNatsUrl, withLogin } from "../runtime/nats-url.ts";
 import { shellQuoted } from "../runtime/text.ts";
 import { changeUsers, newUser, readUsers, rotated, type User } from "../runtime/users.ts";
+import { changesOf, logChange } from "../runtime/users-log.ts";
 import { findAddress } from "./address.ts";
 import { readHostName, readPoolName } from "./arguments.ts";
 import { environmentOf } from "./environment.ts";
@@ -151,19 +152,32 @@ function readNewName(text: string): string {
 }
 
 async function change(config: Config, decide: (users: readonly User[]) => readonly User[]): Promise<void> {
-  const folder = join(config.dataDir, "nats");
+  let before: readonly User[] = [];
   await changeUsers(
     usersFileOf(config),
-    (users) => decide(withBuiltIn(users)),
+    (users) => {
+      before = withBuiltIn(users);
+      return decide(before);
+    },
     async (users) => {
-      if (config.natsUsers !== undefined) {
-        return printError('the users file is changed. Run "npx remuda user conf" again, and reload your NATS server.');
+      try {
+        await apply(config, users);
+      } finally {
+        for (const each of changesOf(before, users)) logChange(config.dataDir, each);
       }
-      if (!existsSync(folder)) return;
-      replaceFile(join(folder, "users.conf"), confOf(users));
-      await reloadServer({ folder, record: join(folder, "broker.json") });
     },
   );
+}
+
+/** The NATS server learns of the changed users. */
+async function apply(config: Config, users: readonly User[]): Promise<void> {
+  const folder = join(config.dataDir, "nats");
+  if (config.natsUsers !== undefined) {
+    return printError('the users file is changed. Run "npx remuda user conf" again, and reload your NATS server.');
+  }
+  if (!existsSync(folder)) return;
+  replaceFile(join(folder, "users.conf"), confOf(users));
+  await reloadServer({ folder, record: join(folder, "broker.json") });
 }
 
 function printSettings(config: Config, name: string, options: { host?: string; json?: true }): void {

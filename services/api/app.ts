@@ -28,6 +28,8 @@ export interface ApiPorts {
   door: Door;
   /** In PEM; undefined: no TLS. */
   certificate?: { cert: string; key: string } | undefined;
+  /** A request had a key that is not known. @param host the address that it came from. */
+  onLoginRefused?: ((host: string) => void) | undefined;
   /** The most connections. Absent: what the process can bear. */
   connectionsMax?: number;
 }
@@ -44,6 +46,8 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
     const entered = enter(request);
     if ("refusal" in entered) {
       if (entered.status === 401) reply.header("www-authenticate", "Bearer");
+      // Without any key it is no try to log in.
+      if (entered.status === 401 && request.headers.authorization !== undefined) ports.onLoginRefused?.(request.ip);
       return sendRefusal(reply, entered.refusal, entered.status);
     }
     request.user = entered.user;

@@ -21,6 +21,7 @@ export interface ApiOptions extends Omit<Door, "hasTls"> {
   certificate: { cert: string; key: string } | undefined;
   version: string;
   log: Logger;
+  onLoginRefused?: ((host: string) => void) | undefined;
 }
 
 export interface RunningApi {
@@ -31,7 +32,7 @@ export interface RunningApi {
 
 /** @throws Fault "fix-setup" if it cannot, or must not, listen there; "retry-later" if NATS is away. */
 export async function startApi(options: ApiOptions): Promise<RunningApi> {
-  const { natsUrls, caFile, host, names, userOf, needsKey, certificate, version, log } = options;
+  const { natsUrls, caFile, host, names, userOf, needsKey, certificate, version, log, onLoginRefused } = options;
   const { buses, close } = await openBuses(natsUrls, "api", { caFile });
   let api: Api | undefined;
   const stop = async (): Promise<void> => {
@@ -43,7 +44,8 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
       log.warn({ why: String(error) }, "a ledger cannot be followed; trying again");
     const ledgers = ledgersOn(buses, onTrouble);
     const door = { host, names, userOf, needsKey, hasTls: certificate !== undefined };
-    api = await buildApi({ ask: askOver(buses.requests, ledgers), ledgers, log, version, door, certificate });
+    const ask = askOver(buses.requests, ledgers);
+    api = await buildApi({ ask, ledgers, log, version, door, certificate, onLoginRefused });
     const { port } = await listen(api, options);
     return { url: `${certificate === undefined ? "http" : "https"}://${inUrl(hereOf(host))}:${port}`, stop };
   } catch (error) {

@@ -1,10 +1,11 @@
 // A lease belongs to the user who took it. Others do not learn its id, and cannot use it. It stays so after a failover.
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
+import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runCommand } from "../kit/command.ts";
-import { usersIn } from "../kit/login.ts";
+import { loginAs, usersIn } from "../kit/login.ts";
+import { eventually } from "../kit/poll.ts";
 import { type RemudaProcess, startRemuda } from "../kit/process.ts";
 import { connectRaw, type RawNats } from "../kit/raw-nats.ts";
 
@@ -230,6 +231,43 @@ test("the quota of open pools holds for an administrator over NATS and HTTP", as
   await call("DELETE /v1/pools/dans", "dan");
   expect(await call("PUT /v1/pools/dans-other", "dan", {})).toMatchObject({ status: 200 });
   await call("DELETE /v1/pools/dans-other", "dan");
+});
+
+test("changes of users and refused logins are in a log that has no secrets, and the audit reads it", async () => {
+  const audit = async (options: string): Promise<Reply[]> => {
+    const { stdout } = await runCommand(["audit", "users", "--json", ...options.split(" ")], { dataDir });
+    return stdout.split("\n").flatMap((line) => (line === "" ? [] : [JSON.parse(line)]));
+  };
+  const from = Date.now();
+  for (const args of ["add gil --role viewer --pool mine", "rotate gil", "quota gil --open-leases 3", "remove gil"])
+    expect(await runCommand(["user", ...args.split(" ")], { dataDir })).toMatchObject({ code: 0 });
+  const gil = await audit(`--user gil --since ${from} --type UserAdded UserRotated QuotaChanged UserRemoved`);
+  const by = userInfo().username;
+  expect(gil.map(({ at: _at, ...line }) => line)).toEqual([
+    { type: "UserAdded", user: "gil", role: "viewer", pools: ["mine"], by },
+    { type: "UserRotated", user: "gil", by },
+    { type: "QuotaChanged", user: "gil", quota: { openLeases: 3 }, by },
+    { type: "UserRemoved", user: "gil", by },
+  ]);
+  expect(gil.every(({ at }) => at >= from && at <= Date.now())).toBe(true);
+  const url = loginAs(dataDir, remuda.bareNatsUrl, "ann").replace(/:[^:@]*@/, ":wrong-password@");
+  await expect(connectRaw(url)).rejects.toThrow();
+  const headers = { authorization: "Bearer wrong-key" };
+  for (let i = 0; i < 3; i++) expect((await fetch(`${remuda.httpUrl}/v1/pools`, { headers })).status).toBe(401);
+  expect((await fetch(`${remuda.httpUrl}/v1/pools`)).status).toBe(401);
+  const refused = { type: "LoginRefused", host: "127.0.0.1" };
+  await eventually(async () => {
+    expect(await audit("--by ann --type LoginRefused")).toMatchObject([{ ...refused, over: "nats", user: "ann" }]);
+  });
+  const overHttp = (await audit("--type LoginRefused")).filter(({ over }) => over === "http");
+  expect(overHttp).toEqual([{ ...refused, over: "http", at: expect.any(Number) }]); // The others are summed up later.
+  const { stdout } = await runCommand(["audit", "users"], { dataDir });
+  expect(stdout).toMatch(/UserAdded +gil viewer in mine by /);
+  expect(stdout).toMatch(/LoginRefused +ann over nats from 127\.0\.0\.1/);
+  for (const name of ["users-log.ndjson", "logins-refused.ndjson"]) {
+    expect((await stat(join(dataDir, name))).mode & 0o777).toBe(0o600);
+    expect(await readFile(join(dataDir, name), "utf8")).not.toMatch(/wrong-|password|key/);
+  }
 });
 
 test("the list of pools has the user's pools alone", async () => {
