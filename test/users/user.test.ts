@@ -232,7 +232,7 @@ test("names a damaged users file in its error message", async () => {
   const where = await folder();
   await user("add someone", where);
   await rm(join(where, "users.json"));
-  await writeFile(join(where, "users.json"), '{"users": [{"name": 1, "password": "hush"}]}');
+  await writeFile(join(where, "users.json"), '{"users": [{"name": 1, "password": "hush"}]}', { mode: 0o600 });
   for (const args of [["up"], ["user", "list"], ["env"]]) {
     const { code, stderr } = await runCommand(args, { dataDir: where });
     expect([code, stderr]).toEqual([2, expect.stringMatching(/^remuda: the users file \S+users\.json is damaged/)]);
