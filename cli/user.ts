@@ -11,13 +11,14 @@ import { isUserRole, roles, userNamePattern } from "../protocol/rights.ts";
 import { type UserRole, userRoles } from "../protocol/verbs.ts";
 import { reloadServer } from "../runtime/broker/reload.ts";
 import type { Config } from "../runtime/config.ts";
+import type { Hashed } from "../runtime/credentials.ts";
 import { dial } from "../runtime/dial.ts";
 import { Fault } from "../runtime/fault.ts";
 import { replaceFile } from "../runtime/files.ts";
 import { readNatsUrl, withLogin } from "../runtime/nats-url.ts";
 import { shellQuoted } from "../runtime/text.ts";
 import { changeUsers, newUser, readUsers, rotated, type User } from "../runtime/users.ts";
-import { changesOf, logChange } from "../runtime/users-log.ts";
+import { changesOf, logChange, type UserChanged } from "../runtime/users-log.ts";
 import { findAddress } from "./address.ts";
 import { readHostName, readPoolName } from "./arguments.ts";
 import { environmentOf } from "./environment.ts";
@@ -152,25 +153,27 @@ function readNewName(text: string): string {
 }
 
 async function change(config: Config, decide: (users: readonly User[]) => readonly User[]): Promise<void> {
-  let before: readonly User[] = [];
+  let changes: UserChanged[] = [];
   await changeUsers(
     usersFileOf(config),
     (users) => {
-      before = withBuiltIn(users);
-      return decide(before);
+      const before = withBuiltIn(users);
+      const after = decide(before);
+      changes = changesOf(before, after);
+      return after;
     },
     async (users) => {
       try {
         await apply(config, users);
       } finally {
-        for (const each of changesOf(before, users)) logChange(config.dataDir, each);
+        for (const each of changes) logChange(config.dataDir, each);
       }
     },
   );
 }
 
 /** The NATS server learns of the changed users. */
-async function apply(config: Config, users: readonly User[]): Promise<void> {
+async function apply(config: Config, users: readonly Hashed<User>[]): Promise<void> {
   const folder = join(config.dataDir, "nats");
   if (config.natsUsers !== undefined) {
     return printError('the users file is changed. Run "npx remuda user conf" again, and reload your NATS server.');
