@@ -139,13 +139,6 @@ export async function streamInfo(bus: Bus, stream: string, request: unknown = ""
   return callJs<StreamInfo>(bus, `STREAM.INFO.${stream}`, request);
 }
 
-/** How full the stream is, from 0 to 1. 0 if it has no bound. */
-export async function fillOf(bus: Bus, stream: string): Promise<number> {
-  const { config, state } = await streamInfo(bus, stream);
-  const max = Number(config["max_bytes"] ?? -1);
-  return max > 0 ? state.bytes / max : 0;
-}
-
 /** The clock that stamps the stream's messages, in ms, as of the broker's answer. */
 export async function brokerNow(bus: Bus, stream: string): Promise<number> {
   const { ts } = await streamInfo(bus, stream);

@@ -7,9 +7,10 @@ import { headers, RequestError } from "@nats-io/transport-node";
 import { commitHeader } from "../events/commit.ts";
 import { type Bus, requestOn } from "./bus.ts";
 import { Fault, messageOf } from "./fault.ts";
-import { answerOf, brokerNow, fillOf, isJsError, JsError, jsErrors, storedMessage } from "./jetstream-api.ts";
-import { type Head, type Ledger, lookAgainMs, type StoredCommit, wentBackwards } from "./ledger.ts";
+import { answerOf, brokerNow, isJsError, JsError, jsErrors, storedMessage } from "./jetstream-api.ts";
+import { type Head, type Ledger, lookAgainMs, type Room, type StoredCommit, wentBackwards } from "./ledger.ts";
 import { payloadFault } from "./payload.ts";
+import { StreamRoom } from "./room.ts";
 import { tail } from "./tail.ts";
 
 /**
@@ -32,8 +33,8 @@ interface Given {
   bus: Bus;
   stream: string;
   subject: string;
-  /** Absent: the stream is asked each time. */
-  fill?: () => Promise<number>;
+  /** Of the stream. Ledgers of one stream share it. */
+  room?: StreamRoom;
   /** Called each time the result of an attempt is unknown. */
   onDoubt?: (why: string) => void;
   /** Called when the ledger could not be read, and is tried again. */
@@ -45,12 +46,14 @@ type Appended = Awaited<ReturnType<Ledger["append"]>>;
 
 export class JetStreamLedger implements Ledger {
   readonly #given: Given;
+  readonly #room: StreamRoom;
   #closed = false;
   /** Since when what is read ends before what was acknowledged. */
   #behindOn: number | undefined;
 
   constructor(given: Given) {
     this.#given = given;
+    this.#room = given.room ?? new StreamRoom(given.bus, given.stream);
   }
 
   async *read(afterSeq: number): AsyncIterable<StoredCommit> {
@@ -86,6 +89,18 @@ export class JetStreamLedger implements Ledger {
   }
 
   async append(commit: Commit): Promise<Appended> {
+    const concluded = this.#room.sending(commit.bytes.length);
+    let seq: number | undefined;
+    try {
+      const appended = await this.#append(commit);
+      if (appended !== "fenced") seq = appended.seq;
+      return appended;
+    } finally {
+      concluded(seq);
+    }
+  }
+
+  async #append(commit: Commit): Promise<Appended> {
     const { bus, onDoubt } = this.#given;
     const { promise: conclusion, resolve, reject } = Promise.withResolvers<Appended>();
     conclusion.catch(() => {}); // An attempt may fail after another one has succeeded.
@@ -114,9 +129,12 @@ export class JetStreamLedger implements Ledger {
     return brokerNow(this.#given.bus, this.#given.stream);
   }
 
-  async fill(): Promise<number> {
-    const { bus, stream, fill = () => fillOf(bus, stream) } = this.#given;
-    return fill();
+  room(): Room {
+    return this.#room.room;
+  }
+
+  async measure(): Promise<void> {
+    return this.#room.measure();
   }
 
   /** Ends an append that has no result yet. */

@@ -1,5 +1,5 @@
 // A ledger in memory, for tests and the simulator. It fulfils the same contract as the JetStream one.
-import type { Head, Ledger, StoredCommit } from "./ledger.ts";
+import type { Head, Ledger, Room, StoredCommit } from "./ledger.ts";
 
 export class MemoryLedger implements Ledger {
   readonly commits: StoredCommit[] = [];
@@ -41,7 +41,9 @@ export class MemoryLedger implements Ledger {
     return this.#wall();
   }
 
-  async fill(): Promise<number> {
-    return this.#bytesMax === Number.POSITIVE_INFINITY ? 0 : this.#bytes / this.#bytesMax;
+  room(): Room {
+    return { bytes: this.#bytes, bytesMax: this.#bytesMax };
   }
+
+  async measure(): Promise<void> {}
 }

@@ -18,6 +18,12 @@ export interface Head {
   id: string;
 }
 
+/** Infinity: it has no bound. */
+export interface Room {
+  bytes: number;
+  bytesMax: number;
+}
+
 export interface Ledger {
   /** Every commit after `seq`, in order, up to the commit that is last when the read begins. */
   read(afterSeq: number): AsyncIterable<StoredCommit>;
@@ -31,8 +37,10 @@ export interface Ledger {
   append(commit: { id: string; bytes: Uint8Array; afterSeq: number }): Promise<{ seq: number } | "fenced">;
   /** The broker's clock, ms. The true time is at least this when the call returns. Throws as `head` does. */
   now(): Promise<number>;
-  /** How full it is, from 0 to 1. */
-  fill(): Promise<number>;
+  /** How much it holds, and may hold, as far as is known here. */
+  room(): Room;
+  /** Finds that out. Throws as `head` does. */
+  measure(): Promise<void>;
 }
 
 /**

@@ -159,7 +159,11 @@ async function ledgerInNumbers(ledgers: Ledgers): Promise<Family[]> {
   const size = await ledgers.size().catch(() => undefined);
   return [
     gauge("remuda_ledger_bytes", "Bytes in the stream that holds the ledgers.", size?.bytes),
-    gauge("remuda_ledger_bytes_max", "What it may hold; at 90 % leases are refused. None: no bound.", size?.bytesMax),
+    gauge(
+      "remuda_ledger_bytes_max",
+      "What it may hold; at 90 %, or earlier, leases are refused. None: no bound.",
+      size?.bytesMax,
+    ),
   ];
 }
 

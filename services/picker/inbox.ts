@@ -1,11 +1,10 @@
 // Requests that have come for a leader since its last turn. A rejected request is not decided, and leaves no trace in
 // the ledger.
 import { overloaded, type Refusal, refuse } from "../../protocol/refusal.ts";
-import type { Clock } from "../../runtime/clock.ts";
-import type { Ledger } from "../../runtime/ledger.ts";
 import type { Answer, Request } from "../../state-machines/command.ts";
 import { Load, type Share, shareIn, type Weighed } from "../../state-machines/queue/load.ts";
 import type { Asked } from "../../state-machines/queue/requests.ts";
+import type { Growth } from "./growth.ts";
 import type { LeftOut } from "./left-out.ts";
 import type { PoolMetrics } from "./metrics.ts";
 import type { Who } from "./who.ts";
@@ -27,8 +26,7 @@ export interface Caller extends Call {
 }
 
 interface InboxPorts {
-  ledger: Pick<Ledger, "fill">;
-  clock: Pick<Clock, "after">;
+  growth: Pick<Growth, "admit">;
   metrics: PoolMetrics;
   /** Whether it is certain that this process has led until now. If not, nothing is said. */
   isSure: () => boolean;
@@ -40,9 +38,6 @@ interface InboxPorts {
 /** Of each share of the queue. */
 const requestsMax = 20_000;
 const bytesMax = 32 * 1024 ** 2;
-/** How full the ledger may be. The space above is for reports, ends and claims, which must not be refused. */
-const fillMax = 0.9;
-const fillEveryMs = 5000;
 
 export class Inbox {
   isOver = false;
@@ -51,30 +46,16 @@ export class Inbox {
   /** Of the requests that have come since the last turn. */
   #load = new Load();
   #isStalled = false;
-  #isNearlyFull = false;
   /** Rejections that wait for the proof. */
   #held: (() => void)[] = [];
-  #cancelLook = (): void => {};
 
   constructor(ports: InboxPorts) {
     this.#ports = ports;
   }
 
-  /** Looks how full the ledger is, and again every few seconds. Resolves after the first look. */
-  async watchFill(): Promise<void> {
-    const { ledger, clock } = this.#ports;
-    try {
-      this.#isNearlyFull = (await ledger.fill()) >= fillMax;
-    } catch {
-      // The broker is away. The commit in flight shows the same more clearly.
-    }
-    if (!this.isOver) this.#cancelLook = clock.after(fillEveryMs, () => void this.watchFill());
-  }
-
   /** From now on every request is rejected. */
   close(): void {
     this.isOver = true;
-    this.#cancelLook();
   }
 
   /**
@@ -82,13 +63,15 @@ export class Inbox {
    * answered.
    */
   add(request: Request, caller: Caller, waiting: Load): boolean {
-    const asked = { to: caller, request, bytes: caller.bytes };
-    const refusal = this.#refusalOf(asked, waiting);
-    if (refusal === undefined) {
+    const { bytes } = caller;
+    const refusal = this.#refusalOf({ request, bytes }, waiting);
+    const to = refusal === undefined ? this.#ports.growth.admit(request, caller) : undefined;
+    if (to !== undefined) {
+      const asked = { to, request, bytes };
       this.#asked.push(asked);
       this.#load.add(asked);
-    } else this.#reject(caller, refusal);
-    return refusal === undefined;
+    } else this.#reject(caller, refusal ?? nearlyFull());
+    return to !== undefined;
   }
 
   /** Whether a request of this size may be read. If not, its caller is answered. */
@@ -131,8 +114,6 @@ export class Inbox {
   #refusalOf(asked: Weighed, waiting: Load): Refusal | undefined {
     if (this.isOver) return unavailable("This process no longer leads the pool.");
     if (this.#isStalled) return stalled();
-    if (this.#isNearlyFull && grows(asked.request))
-      return unavailable("The ledger is nearly full: give its stream more max_bytes, or archive it.");
     return this.#fullFor(shareIn(asked), asked.bytes ?? 0, waiting) ?? this.#ports.leftOut.refusalOf(asked.request);
   }
 
@@ -157,12 +138,6 @@ export class Inbox {
   }
 }
 
-/** Grants and added proxies make the ledger grow. They are refused first when it fills up. */
-function grows(request: Request): boolean {
-  if (request.type === "each") return request.commands[0]?.type === "add";
-  return request.type === "lease" || request.type === "get-token";
-}
-
 /** Transient: retry shortly. */
 export function unavailable(message: string): Refusal {
   return refuse("unavailable", message, { retryAfterMs: 1000 });
@@ -170,4 +145,8 @@ export function unavailable(message: string): Refusal {
 
 function stalled(): Refusal {
   return unavailable("The broker does not acknowledge commits at the moment.");
+}
+
+function nearlyFull(): Refusal {
+  return unavailable("The ledger is nearly full: give its stream more max_bytes, or archive it.");
 }

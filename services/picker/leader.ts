@@ -22,6 +22,7 @@ import type { Share } from "../../state-machines/queue/load.ts";
 import type { Quotas } from "../../state-machines/queue/quotas.ts";
 import { type CatchUpPorts, catchUp } from "./catch-up.ts";
 import { type Folded, type FoldPorts, foldLedger } from "./fold.ts";
+import { Growth } from "./growth.ts";
 import { type HeadPorts, signedHead } from "./head.ts";
 import { type Call, type Caller, Inbox, unavailable } from "./inbox.ts";
 import { LeftOut } from "./left-out.ts";
@@ -60,6 +61,7 @@ export class Leader implements Owner {
   readonly #random: (bytes: number) => Buffer;
   readonly outcomes = new Outcomes();
   readonly #inbox: Inbox;
+  readonly #growth: Growth;
   readonly #leftOut: LeftOut;
   readonly #stopping = new AbortController();
   #hasClaimed = false;
@@ -71,7 +73,9 @@ export class Leader implements Owner {
     this.#ports = ports;
     const proof = { isSure: () => this.isSure, onHeld: () => this.#loop.wake() };
     this.#leftOut = ports.leftOut ?? new LeftOut(ports.clock);
-    this.#inbox = new Inbox({ ...ports, ...proof, leftOut: this.#leftOut, metrics: this.metrics });
+    this.#growth = new Growth({ ...ports, leases: () => state.leases.values() });
+    const { metrics } = this;
+    this.#inbox = new Inbox({ ...ports, ...proof, growth: this.#growth, leftOut: this.#leftOut, metrics });
     this.#random = ports.random ?? randomBytes;
     this.engine = new Engine(state, ports.quotas);
     const start = { seq, hash, commits: state.commits, time };
@@ -91,7 +95,7 @@ export class Leader implements Owner {
     const leading = new Promise<boolean>((resolve) => {
       this.#onLeading = resolve;
     });
-    await this.#inbox.watchFill();
+    await this.#growth.watch();
     while (this.engine.prepare()) await new Promise<void>((resolve) => this.#ports.clock.soon(resolve));
     if (this.#inbox.isOver) return false;
     this.#loop.wake();
@@ -143,6 +147,7 @@ export class Leader implements Owner {
     this.engine.end();
     if (this.#inbox.isOver) return;
     this.#inbox.close();
+    this.#growth.stop();
     this.#loop.stop();
     this.#stopping.abort();
     this.#onLeading(false);

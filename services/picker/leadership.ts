@@ -2,7 +2,7 @@
 import type { Subscription } from "@nats-io/transport-node";
 import { type ActorRefFrom, createActor, waitFor } from "xstate";
 import { isRefusal, type Refusal, refuse } from "../../protocol/refusal.ts";
-import { secretsBucket } from "../../protocol/subjects.ts";
+import { ledgerStream, secretsBucket } from "../../protocol/subjects.ts";
 import type { PoolVerb } from "../../protocol/verbs.ts";
 import { atMost } from "../../runtime/at-most.ts";
 import { systemClock } from "../../runtime/clock.ts";
@@ -11,6 +11,7 @@ import { Fault, messageOf } from "../../runtime/fault.ts";
 import type { LastMessages } from "../../runtime/last-messages.ts";
 import { Pulse } from "../../runtime/pulse.ts";
 import type { Responder } from "../../runtime/responder.ts";
+import { StreamRoom } from "../../runtime/room.ts";
 import { openBucket, type SecretsBucket } from "../../runtime/secrets.ts";
 import { watchStalls } from "../../runtime/stall.ts";
 import { Quotas } from "../../state-machines/queue/quotas.ts";
@@ -20,7 +21,7 @@ import type { Opener } from "./openers.ts";
 import { Peers } from "./peers.ts";
 import { poolMachine } from "./pool-life.ts";
 import type { PickerOptions, Served, Station } from "./serving.ts";
-import { opennessIn, outcomesNews, sharedFill } from "./streams.ts";
+import { opennessIn, outcomesNews } from "./streams.ts";
 import { anybody, type Who } from "./who.ts";
 import { Witnesses } from "./witness.ts";
 
@@ -61,7 +62,7 @@ export class Leadership {
       witnesses: new Witnesses({ bus: ledger, key, log, folder }),
       pulse: new Pulse(options.clock ?? systemClock),
       outcomes: outcomesNews(follower),
-      fill: sharedFill(ledger),
+      room: new StreamRoom(ledger, ledgerStream),
       quotas: new Quotas(),
       folds: atMost(foldsAtOnce),
       defects: options.defects ?? new Defects(log),

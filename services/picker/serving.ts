@@ -14,6 +14,7 @@ import { Fault } from "../../runtime/fault.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import type { Pulse } from "../../runtime/pulse.ts";
 import type { Responder, Unread } from "../../runtime/responder.ts";
+import type { StreamRoom } from "../../runtime/room.ts";
 import { type InstallationKey, openSecrets, type Secrets, type SecretsBucket } from "../../runtime/secrets.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
 import type { StallWatch } from "../../runtime/stall.ts";
@@ -68,7 +69,7 @@ export interface Station {
   witnesses: Witnesses;
   outcomes: StreamNews;
   /** How full the ledgers' stream is. */
-  fill: () => Promise<number>;
+  room: StreamRoom;
   /** Only a few ledgers are folded at once. */
   folds: AtMost;
   defects: Defects;
@@ -126,7 +127,7 @@ export async function foldPool(
     bus: buses.ledger,
     stream: ledgerStream,
     subject: ledgerSubject(pool),
-    fill: picker.fill,
+    room: picker.room,
     onDoubt: (why) => {
       leader?.metrics.ambiguousAttempt();
       warn(why, "the result of a commit is unknown; asking again");

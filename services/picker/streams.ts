@@ -11,7 +11,7 @@ import {
 } from "../../protocol/subjects.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import { resultOr } from "../../runtime/fault.ts";
-import { fillOf, type StoredMessage, storedMessage } from "../../runtime/jetstream-api.ts";
+import { type StoredMessage, storedMessage } from "../../runtime/jetstream-api.ts";
 import { LastMessages } from "../../runtime/last-messages.ts";
 import { type News, StreamNews } from "../../runtime/stream-news.ts";
 import { tail } from "../../runtime/tail.ts";
@@ -37,20 +37,6 @@ export async function isOpen(bus: Bus, pool: string): Promise<boolean> {
 function saysOpen({ bytes }: StoredMessage): boolean {
   const commit = resultOr(() => decodeCommit(Buffer.from(bytes).toString()), undefined);
   return commit === undefined || leavesOpen(commit.events as Event[]);
-}
-
-const fillMs = 4000;
-
-/** How full the ledgers' stream is, for all pools. They look at different times, but it is asked only every few seconds. */
-export function sharedFill(bus: Bus): () => Promise<number> {
-  let asked: Promise<number> | undefined;
-  return () => {
-    if (asked === undefined) {
-      asked = fillOf(bus, ledgerStream);
-      setTimeout(() => (asked = undefined), fillMs).unref();
-    }
-    return asked;
-  };
 }
 
 /** When the first outcome after a place was stored; undefined if there is none yet. */

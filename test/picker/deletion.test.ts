@@ -2,19 +2,20 @@
 // pool, and the test deletes it with the parts of another one.
 import pino from "pino";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { ledgerSubject, secretsBucket } from "../../protocol/subjects.ts";
+import { ledgerStream, ledgerSubject, secretsBucket } from "../../protocol/subjects.ts";
 import { atMost } from "../../runtime/at-most.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { Defects } from "../../runtime/defects.ts";
 import { callJs } from "../../runtime/jetstream-api.ts";
 import { Pulse } from "../../runtime/pulse.ts";
+import { StreamRoom } from "../../runtime/room.ts";
 import { keyOf, openBucket } from "../../runtime/secrets.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
 import { deletePool } from "../../services/picker/deletion.ts";
 import { Picker } from "../../services/picker/picker.ts";
 import type { Station } from "../../services/picker/serving.ts";
-import { lastSequence, outcomesNews, sharedFill } from "../../services/picker/streams.ts";
+import { lastSequence, outcomesNews } from "../../services/picker/streams.ts";
 import { Witnesses } from "../../services/picker/witness.ts";
 import { Quotas } from "../../state-machines/queue/quotas.ts";
 import { startTestBroker, type TestBroker } from "../kit/broker.ts";
@@ -49,7 +50,11 @@ beforeAll(async () => {
   station = {
     ...{ id: "other", options, defects: new Defects(log), quotas: new Quotas() },
     ...{ pulse: new Pulse(systemClock), folds: atMost(1) },
-    ...{ outcomes: outcomesNews(bus), fill: sharedFill(bus), bucket: () => openBucket(bus, secretsBucket) },
+    ...{
+      outcomes: outcomesNews(bus),
+      room: new StreamRoom(bus, ledgerStream),
+      bucket: () => openBucket(bus, secretsBucket),
+    },
     witnesses: new Witnesses({ bus, key, log, folder: undefined }),
     // Only a pool that is led needs them.
     ...({} as Pick<Station, "responder" | "stalls">),

@@ -223,7 +223,7 @@ test("ingests outcomes once, even if a message is larger than a commit and the l
 test("refuses leases when the ledger is nearly full, and still accepts reports, ends and claims", async () => {
   let fill = 0;
   const ledger = new MemoryLedger();
-  ledger.fill = async () => fill;
+  ledger.room = () => ({ bytes: fill * 1e9, bytesMax: 1e9 });
   const first = await opened({ ledger });
   await first.ask("proxies.add", { proxies: proxyLines(2) });
   const lease = await first.ask("lease");
@@ -471,7 +471,7 @@ test("counts waits, commits, the limits that held requests back, and rejected re
   let fill = 0;
   const clock = new HandClock();
   const ledger = new MemoryLedger({ wall: clock.wall });
-  ledger.fill = async () => fill;
+  ledger.room = () => ({ bytes: fill * 1e9, bytesMax: 1e9 });
   const { leader, ask } = await opened({ ledger, clock });
   await ask("pool.policy", { policy: { concurrency: 1 } });
   await ask("proxies.add", { proxies: proxyLines(1) });

@@ -110,7 +110,8 @@ export class SimBroker {
         await life.awake();
         return now;
       },
-      fill: () => self.ledger.fill(),
+      room: () => self.ledger.room(),
+      measure: () => self.ledger.measure(),
     };
   }
 

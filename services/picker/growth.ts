@@ -1,0 +1,117 @@
+// Keeps a reserve of the ledger's bound for what must not be refused: reports, renewals, releases and ends. Grants and
+// added proxies cannot use it. What they will store is counted from the moment when they are accepted, because thousands
+// may wait for a turn, or for a proxy.
+import type { Clock } from "../../runtime/clock.ts";
+import type { Ledger } from "../../runtime/ledger.ts";
+import type { Request } from "../../state-machines/command.ts";
+import type { Lease } from "../../state-machines/fold/state.ts";
+
+const lookMs = 5000;
+/** Of the bound, whatever leases are open. Claims need some of it. */
+const reserveShare = 0.1;
+/** Of the bound, whatever leases are open: a ledger that is nearly empty always has room. */
+const reserveShareMax = 0.9;
+/** What may be stored of a grant, of a report of one use, and of a lease's end, each in a commit of its own. */
+const grantBytes = 1500;
+const useBytes = 700;
+const endBytes = 500;
+/** Reports of more uses come many to a commit. */
+const usesAlone = 10_000;
+const useBytesInMany = 250;
+const addBytes = 400;
+/** Counting the open leases takes some milliseconds if there are very many. */
+const countEveryMs = 1000;
+
+interface GrowthPorts {
+  ledger: Pick<Ledger, "room" | "measure">;
+  clock: Pick<Clock, "after" | "monotonic">;
+  leases: () => Iterable<Lease>;
+}
+
+export class Growth {
+  readonly #ports: GrowthPorts;
+  /** What accepted requests may still store, in bytes. */
+  #pending = 0;
+  /** What reports and ends of the open leases need: as counted, and for leases granted since. */
+  #needed = { bytes: 0, on: Number.NEGATIVE_INFINITY };
+  #neededSince = 0;
+  #cancel = (): void => {};
+  #isOver = false;
+
+  constructor(ports: GrowthPorts) {
+    this.#ports = ports;
+  }
+
+  /** Asks how full the ledger is, and again every few seconds. Resolves after the first time. */
+  async watch(): Promise<void> {
+    const { ledger, clock } = this.#ports;
+    await ledger.measure().catch(() => {}); // The broker is away. The commit in flight shows the same more clearly.
+    if (!this.#isOver) this.#cancel = clock.after(lookMs, () => void this.watch());
+  }
+
+  stop(): void {
+    this.#isOver = true;
+    this.#cancel();
+  }
+
+  /** Returns the caller to answer. Undefined: the request would use the reserve. */
+  admit<C extends { respond(answer: object): void }>(request: Request, caller: C): C | undefined {
+    const size = sizeOf(request);
+    const { bytes, bytesMax } = this.#ports.ledger.room();
+    if (size === undefined || bytesMax === Number.POSITIVE_INFINITY) return caller;
+    const { own, ends } = size;
+    const left = bytesMax - bytes - this.#pending - own - ends;
+    if (left < bytesMax * reserveShareMax && left < this.#reserve(bytesMax)) return undefined;
+    this.#pending += own + ends;
+    let isPending = true;
+    return {
+      ...caller,
+      respond: (answer: object) => {
+        if (isPending) {
+          isPending = false;
+          this.#pending -= own + ends;
+          this.#neededSince += ends;
+        }
+        caller.respond(answer);
+      },
+    };
+  }
+
+  #reserve(bytesMax: number): number {
+    const now = this.#ports.clock.monotonic();
+    if (now - this.#needed.on >= countEveryMs) {
+      this.#needed = { bytes: neededBy(this.#ports.leases()), on: now };
+      this.#neededSince = 0;
+    }
+    const needed = this.#needed.bytes + this.#neededSince;
+    return bytesMax * reserveShare + Math.min(needed, bytesMax * (reserveShareMax - reserveShare));
+  }
+}
+
+function neededBy(leases: Iterable<Lease>): number {
+  let uses = 0;
+  let count = 0;
+  for (const lease of leases) {
+    count++;
+    uses += lease.uses - lease.reportedTo - lease.reportedMore.length;
+  }
+  return count * endBytes + Math.min(uses, usesAlone) * useBytes + Math.max(0, uses - usesAlone) * useBytesInMany;
+}
+
+/** What the request may store itself, and what its leases need later. Undefined: it is never refused for its size. */
+function sizeOf(request: Request): { own: number; ends: number } | undefined {
+  switch (request.type) {
+    case "each":
+      if (request.commands[0]?.type !== "add") return undefined;
+      return { own: JSON.stringify(request.commands).length + request.commands.length * addBytes, ends: 0 };
+    case "lease": {
+      const { uses, labels, exclude } = request.request;
+      const details = labels === undefined && exclude === undefined ? 0 : JSON.stringify(request.request).length;
+      return { own: grantBytes + details, ends: uses * useBytes + endBytes };
+    }
+    case "get-token":
+      return { own: grantBytes, ends: useBytes + endBytes };
+    default:
+      return undefined;
+  }
+}
