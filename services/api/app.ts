@@ -60,6 +60,11 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
   api.addHook("onRoute", ({ url, config }) => {
     if (/^\/(v1|metrics|readyz)\b/.test(url) && config?.roles === undefined) throw new Error(`${url} names no roles`);
   });
+  api.addHook("onResponse", (request, reply, done) => {
+    const refusal = refusalSent(reply);
+    if (refusal !== undefined) log.info(noteOf(request, refusal), "a request over HTTP was refused");
+    done();
+  });
   boundConnections(api.server, { log, max: ports.connectionsMax });
   descriptionRoutes(api, ports);
   addRoutes(api, ports, (request) => "user" in enter(request));
@@ -95,11 +100,6 @@ function bareApi({ log, certificate }: ApiPorts, enter: onRequestAsyncHookHandle
   api.decorateRequest("user");
   api.decorateRequest("ask");
   api.addHook("onRequest", enter);
-  api.addHook("onResponse", (request, reply, done) => {
-    const refusal = refusalSent(reply);
-    if (refusal !== undefined) log.info(noteOf(request, refusal), "a request over HTTP was refused");
-    done();
-  });
   readRequests(api);
   api.setErrorHandler((error, request, reply) => {
     if (isOutside(error, request)) return notFound(request, reply);
