@@ -1,6 +1,6 @@
 // `remuda up --demo`: ten real forward proxies on loopback, each with its own exit, and a site to fetch through them. They
-// end with this process, and are retired from the pool then. If this process is killed, the next start retires them: a
-// file lists them.
+// have a pool of their own. They end with this process, and are retired then. If this process is killed, the next start
+// retires them: a file lists them.
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { startProxies } from "../demo/proxies.ts";
@@ -9,7 +9,8 @@ import { Fault, resultOr } from "../runtime/fault.ts";
 import { replaceFile } from "../runtime/files.ts";
 import type { PoolPort } from "../services/sources/pool.ts";
 
-const pool = "default";
+/** It is open before the demo starts. At the end it is closed, unless it has other proxies as well. */
+export const demoPool = "demo";
 const count = 10;
 /** The addresses are 127.0.20.11 to 127.0.20.20. The longer demo starts at 127.0.30.11. */
 const block = 20;
@@ -47,7 +48,7 @@ export async function startDemo(pools: PoolPort, dataDir: string): Promise<Demo>
     const urls = proxies.proxies.map(({ url }) => url);
     replaceFile(fileIn(dataDir), `${JSON.stringify({ urls })}\n`); // Before they are added, because we may be killed in between.
     await pools.add(
-      pool,
+      demoPool,
       urls.map((url) => ({ url, labels })),
     );
   } catch (error) {
@@ -57,22 +58,27 @@ export async function startDemo(pools: PoolPort, dataDir: string): Promise<Demo>
   return {
     url: target.url,
     lines: [
-      `The demo: ${count} proxies of the pool ${pool} leave from 127.0.${block}.11 to 127.0.${block}.${10 + count} (some are slow, one fails at times), and`,
-      `a site at ${target.url} bans an address at its ${limit.limit + 1}st request within any ${limit.windowMs / 1000} s. They end with this process.`,
-      "Try: npx remuda proxies list; npx remuda lease; npx remuda watch; npx remuda pool stats",
+      `The demo: the pool ${demoPool} has ${count} proxies, which leave from 127.0.${block}.11 to ${10 + count}.`,
+      `Some are slow, and one fails at times. The site ${target.url} bans an`,
+      `address at its ${limit.limit + 1}st request within any ${limit.windowMs / 1000} s. All of it ends with this process.`,
+      ...["lease", "proxies list", "pool stats", "watch"].map(
+        (command) => `  npx remuda ${command} --pool ${demoPool}`,
+      ),
     ],
     stop,
   };
 }
 
-/** Retires the proxies of an earlier demo, if there was one. Nothing listens at their addresses any more. */
+/** Retires the proxies of an earlier demo, if there was one, and closes its pool. Nothing listens at their addresses any more. */
 export async function endLastDemo(pools: () => PoolPort | Promise<PoolPort>, dataDir: string): Promise<void> {
   const urls = urlsIn(dataDir);
   if (urls === undefined) return;
   const opened = await pools();
-  const ids = (await opened.proxies(pool, labels)).filter(({ url }) => urls.includes(url)).map(({ id }) => id);
-  if (ids.length > 0) await opened.retire(pool, ids, "the demo has ended");
+  const all = await opened.proxies(demoPool, undefined);
+  const ids = all.filter(({ url }) => urls.includes(url)).map(({ id }) => id);
+  if (ids.length > 0) await opened.retire(demoPool, ids, "the demo has ended");
   rmSync(fileIn(dataDir), { force: true }); // Only now: until then the next start must find it.
+  if (ids.length === all.length) await opened.close(demoPool);
 }
 
 function fileIn(dataDir: string): string {

@@ -27,7 +27,7 @@ import { Picker } from "../services/picker/picker.ts";
 import { type PoolPort, poolsOver } from "../services/sources/pool.ts";
 import { outboundWith } from "../transport/outbound.ts";
 import { atHost, removeAddress, writeAddress } from "./address.ts";
-import { checkDemo, type Demo, endLastDemo, startDemo } from "./demo.ts";
+import { checkDemo, type Demo, demoPool, endLastDemo, startDemo } from "./demo.ts";
 import { brokerUsers, ensureUsers, natsUrlAs, needsKeys, roleOf, usersFileOf, usersOn } from "./login.ts";
 import { version } from "./version.ts";
 
@@ -53,8 +53,9 @@ export async function up(config: Config, env: NodeJS.ProcessEnv, { demo = false 
         : undefined;
     if (broker !== undefined) stopping.push(() => broker.stop());
     const url = broker?.url ?? config.natsUrl!; // One of the two is set.
+    const open = ["default", ...(demo ? [demoPool] : [])];
     const onFrozen = (): void => void broker?.thaw();
-    stopping.push(await startPicker(config, url, { log: logOf("picker"), open: ["default"], onFrozen }));
+    stopping.push(await startPicker(config, url, { log: logOf("picker"), open, onFrozen }));
     stopping.push(await runningGuestToken(config, url, logOf("guest-token")));
     const audit = await runningAudit(config, url, logOf("audit"));
     stopping.push(audit.stop);
@@ -68,7 +69,10 @@ export async function up(config: Config, env: NodeJS.ProcessEnv, { demo = false 
     writeAddress(config, { natsUrl: listened, httpUrl, tlsCa: config.tlsCa });
     stopping.push(() => removeAddress(config));
     const what = broker?.how === "adopted" ? " (with the NATS server of an earlier start that was killed)" : "";
-    const next = shown === undefined ? "npx remuda proxies add <file>" : `npx remuda exec -- curl -s ${shown.url}`;
+    const next =
+      shown === undefined
+        ? "npx remuda proxies add <file>"
+        : `npx remuda exec --pool ${demoPool} -- curl -s ${shown.url}`;
     const ready = `remuda is ready at ${maskedNatsUrl(url)} and ${api.url}${what}. Next: ${next}`;
     process.stdout.write([ready, ...(shown?.lines ?? []), ""].join("\n"));
   } catch (error) {

@@ -62,6 +62,7 @@ export function poolsOver(bus: Bus) {
     add: (pool: string, proxies: readonly object[]) => ask<AddReply>("proxies.add", pool, { proxies, ids: true }),
     retire: (pool: string, ids: readonly string[], reason: string) =>
       ask<ChangedReply>("proxies.retire", pool, { ids, reason }),
+    close: (pool: string) => ask<PoolReply>("pool.close", pool, {}),
     /** How many proxies could be leased now. */
     leasable: async (pool: string): Promise<number> => (await ask<StatsReply>("pool.stats", pool, {})).proxies.leasable,
     proxy: (pool: string, id: string) => askOrRefusal<ProxyReply>("proxies.get", pool, { id }),

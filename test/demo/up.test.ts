@@ -23,11 +23,11 @@ afterAll(async () => {
 
 async function start(): Promise<void> {
   remuda = await startRemuda({ dataDir, args: ["up", "--demo"] });
-  site = /exec -- curl -s (http:\S+)/.exec(remuda.readyLine)?.[1] ?? "";
+  site = /exec --pool demo -- curl -s (http:\S+)/.exec(remuda.readyLine)?.[1] ?? "";
 }
 
 async function proxies(): Promise<{ url: string; host: string; state: string; labels: Record<string, string> }[]> {
-  const { stdout } = await runCli(["proxies", "list", "--json"], { dataDir });
+  const { stdout } = await runCli(["proxies", "list", "--json", "--pool", "demo"], { dataDir });
   return (JSON.parse(stdout) as { proxies: { host: string; state: string }[] }).proxies as never; // The protocol's.
 }
 
@@ -43,17 +43,19 @@ function through(proxy: string, url: string): Promise<{ status: number; body: st
   });
 }
 
-test("puts ten proxies into the pool, and prints the commands to type", async () => {
+test("puts ten proxies into a pool of their own, and prints the commands to type", async () => {
   const all = await proxies();
   expect(all.map(({ host }) => host).sort()).toEqual(exits);
   expect(all.every(({ state, labels }) => state === "available" && labels.demo === "true")).toBe(true);
   expect(site).toMatch(/^http:\/\/127\.0\.0\.1:\d+\/$/);
-  expect(remuda.output()).toContain("npx remuda lease");
+  expect(remuda.output()).toContain("npx remuda lease --pool demo\n");
+  const others = await fetch(`${remuda.httpUrl}/v1/pools/default/proxies`);
+  expect(await others.json()).toEqual({ proxies: [] });
 });
 
 test("a leased proxy leads to the site, which sees the proxy's own address, over HTTP too", async () => {
-  const { stdout } = await runCli(["lease", "--json"], { dataDir });
-  const overHttp = await fetch(`${remuda.httpUrl}/v1/pools/default/leases`, { method: "POST" });
+  const { stdout } = await runCli(["lease", "--json", "--pool", "demo"], { dataDir });
+  const overHttp = await fetch(`${remuda.httpUrl}/v1/pools/demo/leases`, { method: "POST" });
   for (const lease of [JSON.parse(stdout), await overHttp.json()] as { url: string; host: string }[]) {
     expect(exits).toContain(lease.host);
     expect(await through(lease.url, site)).toEqual({ status: 200, body: `<title>A page for ${lease.host}</title>\n` });
@@ -61,26 +63,31 @@ test("a leased proxy leads to the site, which sees the proxy's own address, over
 });
 
 test("the suggested command works unchanged", async () => {
-  const { code, stdout } = await runCli(["exec", "--", "curl", "-s", site], { dataDir });
+  const { code, stdout } = await runCli(["exec", "--pool", "demo", "--", "curl", "-s", site], { dataDir });
   expect(stdout).toMatch(/^<title>A page for 127\.0\.20\.\d+<\/title>$/m);
   expect(code).toBe(0);
 });
 
-test("everything ends with the process, and no demo proxy can be leased after a start without --demo", async () => {
+test("everything ends with the process, and its pool is closed after a start without --demo", async () => {
   await remuda.interrupt();
   await expect(fetch(site)).rejects.toThrow();
   await remuda.stop();
   remuda = await startRemuda({ dataDir });
   expect(remuda.readyLine).toMatch(/Next: npx remuda proxies add/);
-  await expectNoneLeasable();
+  const { code, stderr } = await runCli(["lease", "--pool", "demo"], { dataDir });
+  expect(stderr).toMatch(/^remuda: unknown-pool: The pool demo is not open\./);
+  expect(code).toBe(1);
   await remuda.stop();
 });
 
-test("after a kill, the next start retires the demo's proxies", async () => {
+test("after a kill, the next start retires the demo's proxies, and no other of its pool", async () => {
   await start();
   const ours = await proxies();
   expect(ours.filter(({ state }) => state === "available")).toHaveLength(10);
-  const other = await runCli(["proxies", "add", "-"], { dataDir, stdin: '["http://127.0.0.9:3128"]' });
+  const other = await runCli(["proxies", "add", "-", "--pool", "demo"], {
+    dataDir,
+    stdin: '["http://127.0.0.9:3128"]',
+  });
   expect(other.code).toBe(0);
   await remuda.kill9();
   await remuda.stop();
@@ -93,9 +100,3 @@ test("reports in one sentence that it needs Linux", () => {
   expect(() => checkDemo("linux")).not.toThrow();
   expect(() => checkDemo("darwin")).toThrow(/^--demo needs Linux: /);
 });
-
-async function expectNoneLeasable(): Promise<void> {
-  const { code, stderr } = await runCli(["lease"], { dataDir });
-  expect(stderr).toMatch(/no-match/);
-  expect(code).toBe(1);
-}

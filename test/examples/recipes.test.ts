@@ -1,5 +1,5 @@
-// Runs every recipe of docs/recipes.md as written, through real proxies and with the real tool. It must get its pages.
-// Each request that reaches the target must be a use of a lease. Every lease must be closed with its outcome known.
+// Runs every recipe of docs/recipes.md as written, through real proxies and with the real tool. It must get its pages,
+// which are more than a window holds. Each request that reaches the target must be a use of a lease. Every lease must be closed with its outcome known.
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
@@ -31,8 +31,10 @@ beforeAll(async () => {
   symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
   for (const [, name, code] of recipes.matchAll(/```\w+ (\S+)\n([\s\S]*?)```/g)) {
     if (name === undefined || code === undefined) continue;
-    // As written, except for the browser's path: Playwright would download its own browser.
-    writeFileSync(join(folder, name), code.replace("launch({ ", `launch({ executablePath: "${browser}", `));
+    // As written, except for the browser's path: Playwright would download its own browser. The service does not hold a
+    // request for longer than a window here, so that the recipe must ask again.
+    const here = code.replace("launch({ ", `launch({ executablePath: "${browser}", `);
+    writeFileSync(join(folder, name), here.replace(/(waitMs"?: )60_?000/g, "$11000"));
   }
   target = createServer((request, response) => {
     arrivals.push({ path: request.url ?? "", exit: request.socket.remoteAddress ?? "" });
@@ -63,23 +65,33 @@ beforeEach(async () => {
   before = await stats();
 });
 
-test("curl", () => tried("sh", ["fetch.sh", `${targetUrl}/a`], { paths: ["/a"] }));
-
-const pages = () => [`${targetUrl}/a`, `${targetUrl}/missing`];
-const paths = ["/a", "/missing"];
-
-test("undici", () => tried(process.execPath, ["undici.mjs", ...pages()], { paths, output: /^200 \d+\n404 \d+$/m }));
-
-test("axios", () => tried(process.execPath, ["axios.mjs", ...pages()], { paths, output: /^200 \d+\n404 \d+$/m }));
-
-test("Crawlee", () =>
-  tried(process.execPath, ["crawlee.mjs", `${targetUrl}/a`, `${targetUrl}/b`], { paths: ["/a", "/b"] }));
-
 test("Playwright", () =>
   tried(process.execPath, ["playwright.mjs", `${targetUrl}/a`], {
     paths: ["/a", "/picture.png"],
     output: /^2 A page$/m,
   }));
+
+/** More than the two exits allow in a window, or in two. */
+const paths = ["/a", "/missing", ...Array.from({ length: 10 }, (_, i) => `/page-${i}`)];
+const pages = () => paths.map((path) => targetUrl + path);
+/** These make many requests at once. */
+const few = paths.slice(0, 6);
+
+test("the pool's window is short from here on", async () => {
+  const body = JSON.stringify({ policy: { rate: { limit: 2, windowMs: 1000 }, lease: { ttlMs: 15_000 } } });
+  expect((await fetch(`${remuda.httpUrl}/v1/pools/default`, { method: "PATCH", body })).status).toBe(200);
+});
+
+test("curl", () => tried("sh", ["fetch.sh", ...pages().slice(0, 5)], { paths: paths.slice(0, 5) }));
+
+test("undici", () => tried(process.execPath, ["undici.mjs", ...pages()], { paths, output: /^200 \d+\n404 \d+$/m }));
+
+test("axios", () => tried(process.execPath, ["axios.mjs", ...pages()], { paths, output: /^200 \d+\n404 \d+$/m }));
+
+test("Crawlee", () => {
+  const found = few.filter((path) => path !== "/missing"); // It would try that one again.
+  return tried(process.execPath, ["crawlee.mjs", ...found.map((path) => targetUrl + path)], { paths: found });
+});
 
 test("requests", () => tried(python, ["fetch.py", ...pages()], { paths, output: /^200 \d+\n404 \d+$/m }));
 
@@ -92,12 +104,12 @@ test("Scrapy", () => {
     "class Pages(scrapy.Spider):",
     '    name = "pages"',
     `    custom_settings = {"DOWNLOADER_MIDDLEWARES": ${setting}, "HTTPERROR_ALLOW_ALL": True}`,
-    `    start_urls = ${JSON.stringify(pages())}`,
+    `    start_urls = ${JSON.stringify(few.map((path) => targetUrl + path))}`,
     "    def parse(self, response):",
     '        print("seen", response.status)',
   ];
   writeFileSync(join(folder, "spider.py"), spider.join("\n"));
-  return tried(python, ["-m", "scrapy", "runspider", "spider.py"], { paths, output: /^seen 200$/m });
+  return tried(python, ["-m", "scrapy", "runspider", "spider.py"], { paths: few, output: /^seen 200$/m });
 });
 
 test("no recipe is longer than twenty lines, and each one is tested here", () => {
@@ -112,7 +124,7 @@ async function tried(command: string, args: string[], wanted: { paths: string[];
   const { code, output } = await run(command, args);
   expect(code, output).toBe(0);
   if (wanted.output !== undefined) expect(output).toMatch(wanted.output);
-  expect(arrivals.map(({ path }) => path).toSorted(), output).toEqual(wanted.paths);
+  expect(arrivals.map(({ path }) => path).toSorted(), output).toEqual(wanted.paths.toSorted());
   expect(arrivals.filter(({ exit }) => !["127.0.0.2", "127.0.0.3"].includes(exit))).toEqual([]);
   await eventually(async () => {
     const { leases, outcomes } = await stats();
