@@ -34,9 +34,9 @@ export function writeServiceUsers(folder: string, users: readonly User[]): void 
 
 function usersFor(service: string, users: readonly User[]): readonly User[] {
   const logins = users.filter(({ name }) => loginsOf[service]?.includes(name) === true);
-  // The picker looks up the roles of those that send requests.
+  // The picker looks up the roles and quotas of those that send requests, the sources service their pools.
   const others = [...users.filter((user) => !logins.includes(user)), watcher()].map(withoutSecrets);
-  if (service === "picker") return [...logins.map(withoutKey), ...others];
+  if (service === "picker" || service === "sources") return [...logins.map(withoutKey), ...others];
   if (service !== keysGoTo) return logins.map(withoutKey);
   const keys = users.filter(hasKey).map((user) => ({ ...withoutHash(withHash(user)), password: withheld }));
   return [...logins.map(withoutHash), ...keys, watcher()];

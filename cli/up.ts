@@ -282,7 +282,12 @@ async function startSources(
   const { sourcesFile: file } = config;
   const folder = join(config.dataDir, "sources");
   const outbound = outboundWith(config.outboundAllow);
-  const sources = new Sources({ front, pools: poolsOver(requests), clock: systemClock, log, outbound, file, folder });
+  const users = usersOn(config, url);
+  const sources = new Sources({
+    ...{ front, pools: poolsOver(requests), clock: systemClock, log, outbound, file, folder },
+    // A user that the file does not have yet is an administrator of none.
+    poolsOf: users && ((name) => (users(name) ?? { pools: [] }).pools),
+  });
   const stop = async (): Promise<void> => {
     await sources.stop();
     await Promise.all([front.close(), requests.close()]);

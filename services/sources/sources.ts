@@ -8,7 +8,7 @@ import { join } from "node:path";
 import type { Subscription } from "@nats-io/transport-node";
 import type { Logger } from "pino";
 import { withWarnings } from "../../protocol/fields.ts";
-import { overNats, poolIn } from "../../protocol/over-nats.ts";
+import { overNats, poolIn, senderIn } from "../../protocol/over-nats.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { readRequest } from "../../protocol/request.ts";
 import { type Source, sourceNameRequestSchema, sourceRequestSchema } from "../../protocol/source.ts";
@@ -32,6 +32,8 @@ export interface SourcesPorts {
   pools: PoolPort;
   clock: Clock;
   log: Logger;
+  /** The pools of a user that sends requests. Undefined: all. Absent: the NATS server has no users. */
+  poolsOf?: ((user: string) => readonly string[] | undefined) | undefined;
   /** Where requests for lists and probes may go. */
   outbound: Outbound;
   file: string;
@@ -197,12 +199,12 @@ export class Sources {
     return false;
   }
 
-  async #answer(verb: SourceVerb, { subject, body, respond }: Asked): Promise<void> {
-    const pool = poolIn(subject, verb);
-    respond("refusal" in pool ? pool.refusal : await this.#do(verb, pool.value, body));
+  async #answer(verb: SourceVerb, asked: Asked): Promise<void> {
+    const pool = poolIn(asked.subject, verb);
+    asked.respond("refusal" in pool ? pool.refusal : await this.#do(verb, pool.value, asked));
   }
 
-  async #do(verb: SourceVerb, pool: string, body: unknown): Promise<object | Refusal> {
+  async #do(verb: SourceVerb, pool: string, { body, ...asked }: Asked): Promise<object | Refusal> {
     if (verb === "sources.list") {
       const followers = [...this.#followers.values()].filter(({ source }) => source.pool === pool);
       return { sources: followers.map((follower) => follower.view()) };
@@ -210,6 +212,9 @@ export class Sources {
     if (verb === "sources.put") {
       const read = readRequest(sourceRequestSchema, body);
       if ("refusal" in read) return read.refusal;
+      const { from } = read.value;
+      const foreign = from.kind === "pool" ? this.#foreign(from.pool, senderIn(asked)) : undefined;
+      if (foreign !== undefined) return foreign;
       return withWarnings(await this.#change(() => this.#put({ ...read.value, pool })), read.warnings);
     }
     const read = readRequest(sourceNameRequestSchema, body);
@@ -221,6 +226,14 @@ export class Sources {
     if (follower === undefined) return noSource(pool, name);
     await follower.lookNow({ whole: true });
     return withWarnings(follower.view(), read.warnings);
+  }
+
+  /** A pool's proxies are copied with their logins, so the sender must be an administrator of that pool as well. */
+  #foreign(pool: string, user: string): Refusal | undefined {
+    const pools = this.#ports.poolsOf?.(user);
+    if (pools === undefined || pools.includes(pool)) return undefined;
+    const message = `from.pool: ${user} is no administrator of ${pool}. Name another pool.`;
+    return refuse("invalid-request", message, { field: "from.pool" });
   }
 
   /**

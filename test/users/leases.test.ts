@@ -233,6 +233,22 @@ test("the quota of open pools holds for an administrator over NATS and HTTP", as
   await call("DELETE /v1/pools/dans-other", "dan");
 });
 
+test("a source of another pool needs an administrator of that pool, since it copies logins", async () => {
+  await runCommand(["user", "add", "fay", "--role", "admin", "--pool", "fays"], { dataDir });
+  await ask("operator", "remuda.pool.open.fays");
+  const body = { from: { kind: "pool", pool: "mine" }, everyMs: 3_600_000 };
+  const refused = { code: "invalid-request", field: "from.pool", message: expect.stringContaining("fay is no admin") };
+  expect(await call("PUT /v1/pools/fays/sources/copy", "fay", body)).toMatchObject({ status: 400, body: refused });
+  const fay = await connectRaw(remuda.natsUrlAs("fay"));
+  const put = { name: "copy", ...body };
+  const answer = await fay.request("remuda.sources.put.fays", JSON.stringify(put)).finally(() => fay.close());
+  expect(answer.json()).toMatchObject(refused);
+  expect(await ask("operator", "remuda.sources.list.fays")).toEqual({ sources: [] });
+  expect(await call("PUT /v1/pools/fays/sources/copy", "operator", body)).toMatchObject({ status: 200 });
+  await call("DELETE /v1/pools/fays/sources/copy", "operator");
+  await call("DELETE /v1/pools/fays", "operator");
+});
+
 test("changes of users and refused logins are in a log that has no secrets, and the audit reads it", async () => {
   const audit = async (options: string): Promise<Reply[]> => {
     const { stdout } = await runCommand(["audit", "users", "--json", ...options.split(" ")], { dataDir });
