@@ -128,12 +128,18 @@ export { text, n, code, outcome, wrong };
   });
 });
 
-test("runs the example of docs/client.md as written", async () => {
-  const example = /```ts\n([\s\S]*?)```/.exec(docs)?.[1];
-  expect(example).toBeDefined();
-  writeFileSync(join(folder, "example.mts"), example ?? "");
-  const env = { REMUDA_NATS_URL: "", REMUDA_HTTP_URL: service.url, TARGET: `${site.url}/seen` };
-  const { code, output } = await run(process.execPath, ["example.mts"], env);
-  expect(output).toMatch(/^200 5\nuse 1 of 3 through 127\.0\.0\.170, \d+ ms false\nleased 3\n$/);
-  expect(code).toBe(0);
-});
+for (const [name, path] of nodesAtHand()) {
+  test(`${name}: runs the examples of docs/client.md as written`, async () => {
+    const [example = "", classified = ""] = [...docs.matchAll(/```js\n([\s\S]*?)```/g)].map(([, code]) => code);
+    writeFileSync(join(folder, "example.mjs"), example);
+    const env = { REMUDA_NATS_URL: "", REMUDA_HTTP_URL: service.url, TARGET: `${site.url}/seen` };
+    const { code, output } = await run(path, ["example.mjs"], env);
+    expect(output).toMatch(/^200 5\nuse 1 of 3 through 127\.0\.0\.170, \d+ ms false\nleased 3\n$/);
+    expect(code).toBe(0);
+    // It goes on after the first one, with its client.
+    const around = ['import { connect } from "remuda-client";', "const remuda = await connect();", classified];
+    const program = [...around, "console.log(page.status);", "await remuda.close();"].join("\n");
+    writeFileSync(join(folder, "classified.mjs"), program.replace("https://example.org/", `${site.url}/seen`));
+    expect(await run(path, ["classified.mjs"], env)).toEqual({ code: 0, output: "200\n" });
+  });
+}

@@ -5,7 +5,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { packAndInstall } from "../client/installed.ts";
+import { nodesAtHand, packAndInstall } from "../client/installed.ts";
 import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
 import { cloneFolder } from "../kit/page.ts";
 import { eventually } from "../kit/poll.ts";
@@ -85,18 +85,20 @@ describe("with a real proxy", () => {
 
   const here = (code: string) => code.replaceAll("https://example.com/", target.url);
 
-  test("the TypeScript block fetches through it", async () => {
-    writeFileSync(join(project, "first.mts"), here(block("ts", "remuda.fetch")));
-    const { code, output } = await run(process.execPath, ["first.mts"], { of: real, cwd: project });
-    expect([output, code]).toEqual(["200 5\n", 0]);
-    expect(target.countByExit()).toEqual(new Map([["127.0.0.2", 1]]));
+  test("the JavaScript block fetches through it, with every Node at hand", async () => {
+    writeFileSync(join(project, "first.mjs"), here(block("js", "remuda.fetch")));
+    for (const [index, node] of [...nodesAtHand().values()].entries()) {
+      const { code, output } = await run(node, ["first.mjs"], { of: real, cwd: project });
+      expect([output, code]).toEqual(["200 5\n", 0]);
+      expect(target.countByExit()).toEqual(new Map([["127.0.0.2", index + 1]]));
+    }
   });
 
   test("the Python block fetches through it, and reports", async () => {
     const { code, output } = await run("python3", ["-c", here(block("python", "urllib"))], { of: real, cwd: project });
     expect(output).toBe("127.0.0.2 {'status': 200} {'accepted': 1, 'ignored': [], 'ignoredCount': 0, 'stop': []}\n");
     expect(code).toBe(0);
-    expect(target.countByExit()).toEqual(new Map([["127.0.0.2", 2]]));
+    expect(target.countByExit()).toEqual(new Map([["127.0.0.2", nodesAtHand().size + 1]]));
   });
 });
 
