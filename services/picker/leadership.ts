@@ -19,7 +19,8 @@ import { deletePool } from "./deletion.ts";
 import { OpenPools } from "./open-pools.ts";
 import type { Opener } from "./openers.ts";
 import { Peers } from "./peers.ts";
-import { poolMachine } from "./pool-life.ts";
+import { Phases } from "./phases.ts";
+import { phaseOf, poolMachine } from "./pool-life.ts";
 import type { PickerOptions, Served, Station } from "./serving.ts";
 import { opennessIn, outcomesNews } from "./streams.ts";
 import { anybody, type Who } from "./who.ts";
@@ -44,6 +45,7 @@ export class Leadership {
   #names: ReadonlySet<string> = new Set();
   /** Pools that are led here, and whose ledger has lost commits in the stream: a sentence. */
   readonly #purged = new Map<string, string>();
+  readonly #phases = new Phases();
   readonly #hearing: Subscription;
   #timer: NodeJS.Timeout | undefined;
   #isStopped = false;
@@ -85,12 +87,16 @@ export class Leadership {
     this.#names = new Set(sizes.keys());
     const open = await this.#openNames(sizes);
     const gone = witnessed.filter((pool) => !sizes.has(pool));
-    const faults = await Promise.all([...open, ...gone].map((pool) => this.#lead(pool)));
-    const fault = faults.find((each) => each?.code === "fix-setup");
-    if (fault !== undefined) throw fault;
     if (this.#isStopped) return;
-    this.#timer = setInterval(() => void this.#scan(), scanMs);
+    const leading = [...open, ...gone].map((pool) => this.#lead(pool));
+    // Before they are led: a pool that hangs must not keep others from being found, or the picker from starting.
+    this.#timer = setInterval(() => {
+      this.#lookAtPhases();
+      void this.#scan();
+    }, scanMs);
     this.#timer.unref();
+    const fault = (await Promise.all(leading)).find((each) => each?.code === "fix-setup");
+    if (fault !== undefined) throw fault;
   }
 
   /** Resolves when the witnesses are stored, or it takes too long. */
@@ -182,11 +188,22 @@ export class Leadership {
     return new Promise((resolve) => led.requests.handle(asked.verb, asked.body, resolve, asked.who));
   }
 
-  /** Resolves when the pool is led, here or elsewhere. If it cannot be led, resolves with the reason. */
+  /** Resolves when the pool is led, here or elsewhere. If it cannot be led, or hangs, resolves with the reason. */
   async #lead(pool: string): Promise<Fault | undefined> {
     const life = this.#lifeOf(pool);
     life.send({ type: "lead" });
     return (await waitFor(life, (snapshot) => snapshot.hasTag("settled"))).context.fault;
+  }
+
+  #lookAtPhases(): void {
+    const { log, buses } = this.#station.options;
+    for (const [pool, life] of this.#lives) {
+      const phase = buses.ledger.up ? phaseOf(life.getSnapshot()) : undefined;
+      const { say, isLate } = this.#phases.look(pool, phase, performance.now());
+      if (say === undefined || phase === undefined) continue;
+      log.warn({ pool, phase: phase.name }, say);
+      if (isLate) life.send({ type: "late", error: new Fault("retry-later", `The pool ${pool} is not led: ${say}.`) });
+    }
   }
 
   async #scan(): Promise<void> {

@@ -40,7 +40,7 @@ export class Picker {
   }
 
   /**
-   * Resolves when every pool that has a ledger is led, here or elsewhere.
+   * Resolves when every pool that has a ledger is led, here or elsewhere, or makes no progress.
    * @param open pools to open if they are not.
    * @throws Fault if the set-up must be fixed first.
    */
@@ -48,10 +48,11 @@ export class Picker {
     const { buses } = this.#options;
     await ensureStreams(this.#needed);
     this.#streams.start();
-    await this.#leadership.start();
     this.#subscribe();
     await buses.front.nc.flush();
-    for (const pool of given.open) await openPool(this.#leadership, pool);
+    await this.#leadership.start();
+    const open = await this.#leadership.openPools();
+    for (const pool of given.open.filter((each) => !open.includes(each))) await openPool(this.#leadership, pool);
   }
 
   /** It is silent when this returns. Resolves when all is stored that the next start must know. */

@@ -3,7 +3,7 @@
 //
 // A leader that failed because of a bug is started again, with growing pauses. It counts as broken only if no command
 // made it fail, because otherwise that command is left out.
-import { assign, fromPromise, setup } from "xstate";
+import { assign, fromPromise, type SnapshotFrom, setup } from "xstate";
 import { refuse } from "../../protocol/refusal.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
@@ -12,6 +12,7 @@ import type { LeaderEvent } from "./leader.ts";
 import { LeftOut } from "./left-out.ts";
 import { type Opener, Openers } from "./openers.ts";
 import type { Peers } from "./peers.ts";
+import type { Phase } from "./phases.ts";
 import { foldPool, letGo, type Served, type Station, servePool } from "./serving.ts";
 import { lastSequence } from "./streams.ts";
 
@@ -42,6 +43,8 @@ type LifeEvent =
   | { type: "seen"; messages: number }
   /** A picker leads the pool under this term. */
   | { type: "noticed"; term: number }
+  /** The present phase has lasted too long. */
+  | { type: "late"; error: Fault }
   | LeaderEvent
   | { type: "stop" };
 
@@ -124,7 +127,11 @@ export const poolMachine = setup({
     ...{ leftOut: new LeftOut(systemClock), restarts: new Restarts(systemClock) },
   }),
   initial: "unknown",
-  on: { stop: ".stopped", open: { actions: "queue" } },
+  on: {
+    stop: ".stopped",
+    open: { actions: "queue" },
+    late: { target: ".standingBy", description: "the present phase makes no progress", actions: withError },
+  },
   states: {
     unknown: { on: { lead: "asking", seen: "standingBy", ...opens } },
     standingBy: { tags: "settled", entry: "passOn", after: { pause: "asking" }, on: opens },
@@ -265,3 +272,23 @@ function held({ served }: Context): Served {
   if (served === undefined) throw new Error("the pool is not held");
   return served;
 }
+
+/** What the pool is doing on its way to being led. Undefined: nothing, or it is led. */
+export function phaseOf(life: SnapshotFrom<typeof poolMachine>): Phase | undefined {
+  if (life.hasTag("settled") || life.value === "unknown") return undefined;
+  const { served } = life.context;
+  const name = typeof life.value === "string" ? life.value : Object.values(life.value).join(" ");
+  const { sequence = 0, state } = served?.leader ?? {};
+  // Reading a ledger takes its time, also in a queue of many pools. It gives up by itself if nothing comes.
+  const progress = name === "folding" ? undefined : `${sequence} ${state?.cursor.seq ?? 0}`;
+  return { name: names[name] ?? name, progress };
+}
+
+/** In plain words, for the log. */
+const names: Readonly<Record<string, string>> = {
+  asking: "asking for its leader",
+  folding: "reading its ledger",
+  claiming: "claiming its ledger",
+  catchingUp: "ingesting the outcomes stored before",
+  preparing: "preparing to serve",
+};

@@ -5,7 +5,8 @@ import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { Defects } from "../../runtime/defects.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { openLog } from "../../runtime/log.ts";
-import { poolMachine } from "../../services/picker/pool-life.ts";
+import { Phases } from "../../services/picker/phases.ts";
+import { phaseOf, poolMachine } from "../../services/picker/pool-life.ts";
 import type { Served } from "../../services/picker/serving.ts";
 
 type Answer = { opened?: string; refused?: Refusal; passedOn?: string; code?: string; message?: string };
@@ -26,7 +27,11 @@ function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?
       });
     }) as never;
   const served = {
-    leader: { state: { opened: isOpen, term: 4 }, sequence: commits, stop: () => said.push("stop") },
+    leader: {
+      state: { opened: isOpen, term: 4, cursor: { seq: 0 } },
+      sequence: commits,
+      stop: () => said.push("stop"),
+    },
     requests: {
       refusalToOpen: (body: unknown) => (body === "bad" ? refuse("invalid-request", "bad") : undefined),
       open: (body: string, respond: (answer: object) => void) => respond({ opened: body }),
@@ -330,4 +335,46 @@ test("becomes silent when it is stopped in any state", async () => {
   waiting.actor.send({ type: "stop" });
   await vi.advanceTimersByTimeAsync(10_000);
   expect(waiting.said).toEqual([]);
+});
+
+test("names the phase of a pool that is not led yet, and gives it up when it is late", async () => {
+  const life = live({ commits: 3 });
+  const phase = () => phaseOf(life.actor.getSnapshot());
+  expect(phase()).toBeUndefined();
+  const answers = life.open("first");
+  expect(phase()).toMatchObject({ name: "asking for its leader", progress: "0 0" });
+  await life.end("isLed", false);
+  expect(phase()).toEqual({ name: "reading its ledger", progress: undefined });
+  await life.end("fold", life.served);
+  expect(phase()).toMatchObject({ name: "claiming its ledger", progress: "3 0" });
+  const claiming = life.step("claim");
+  life.actor.send({ type: "late", error: new Fault("retry-later", "The pool shop is not led.") });
+  expect(life.state()).toBe("standingBy");
+  expect(claiming.isCut()).toBe(true);
+  expect(life.said.at(-1)).toBe("stop");
+  expect(answers).toMatchObject([{ code: "unavailable", message: "The pool shop is not led." }]);
+  expect(life.logged).toHaveLength(1);
+  expect(phase()).toBeUndefined();
+});
+
+test("logs a phase that lasts every ten seconds, and gives up one without progress after thirty", () => {
+  const phases = new Phases();
+  const said: string[] = [];
+  const looks = (progress: (s: number) => string | undefined, name = "claiming its ledger"): number | undefined => {
+    for (let s = 0; s <= 100; s += 2) {
+      const { say, isLate } = phases.look("shop", { name, progress: progress(s) }, s * 1000);
+      if (say !== undefined) said.push(say);
+      if (isLate) return s;
+    }
+    return undefined;
+  };
+  expect(looks(() => "same")).toBe(30);
+  expect(said).toEqual([
+    "the pool is not led yet: claiming its ledger for 10 s",
+    "the pool is not led yet: claiming its ledger for 20 s",
+    "the pool is not led after 30 s of claiming its ledger without progress; trying again",
+  ]);
+  expect(looks((s) => String(Math.min(s, 40)))).toBe(70);
+  expect(looks(() => undefined, "reading its ledger")).toBeUndefined();
+  expect(phases.look("shop", undefined, 200_000)).toEqual({ isLate: false });
 });

@@ -90,6 +90,12 @@ test("makes the stream of outcomes again, with all of its settings, and follows 
   expect(linesAbout(outcomesStream)).toHaveLength(2);
 });
 
+test("leads a pool although the stream of outcomes is gone when it is claimed", async () => {
+  await callJs(bus, `STREAM.DELETE.${outcomesStream}`);
+  expect(await ask("pool.open", "late")).toMatchObject({ pool: "late" });
+  await ask("pool.close", "late");
+});
+
 test("names a stream with wrong limits, one that is full, and a purged bucket, in one line each", async () => {
   logged.length = 0;
   await change(ledgerStream, { max_msgs: 1_000_000 });
