@@ -11,6 +11,10 @@ export const jsErrors = {
   messageNotFound: 10037,
   streamNotFound: 10059,
   streamNameInUse: 10058,
+  /** A cluster that is still forming says these: too few servers yet, JetStream not ready, or no leader of it. */
+  noSuitablePeers: 10005,
+  clusterNotAvailable: 10008,
+  clusterNotLeader: 10009,
   bytesExceeded: 10077,
   insufficientStorage: 10047,
   purgeFailed: 10051,

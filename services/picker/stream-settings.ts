@@ -8,6 +8,7 @@ import {
   secretsBucket,
 } from "../../protocol/subjects.ts";
 import type { Bus } from "../../runtime/bus.ts";
+import { whenFormed } from "../../runtime/forming.ts";
 import { payloadFault } from "../../runtime/payload.ts";
 import { bucketSettings } from "../../runtime/secrets.ts";
 import { ensureStream, type StreamSettings } from "../../runtime/streams.ts";
@@ -110,7 +111,7 @@ export async function ensureStreams(needed: readonly NeededStream[]): Promise<vo
   for (const { bus, settings } of needed) {
     const fault = payloadFault(bus);
     if (fault !== undefined) throw fault;
-    await ensureStream(bus, settings);
+    await whenFormed(bus, () => ensureStream(bus, settings));
   }
 }
 

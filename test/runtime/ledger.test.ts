@@ -5,6 +5,7 @@ import { commitHeader } from "../../events/commit.ts";
 import { ledgerStream, ledgerSubject, ledgerSubjects } from "../../protocol/subjects.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import type { Fault } from "../../runtime/fault.ts";
+import { whenFormed } from "../../runtime/forming.ts";
 import { callJs, storedMessage } from "../../runtime/jetstream-api.ts";
 import type { Ledger } from "../../runtime/ledger.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
@@ -287,6 +288,51 @@ test("refuses a stream with other settings, and names them", async () => {
   const settings = { name: "OTHER", fixed: { subjects: ["other.*"], storage: "file", discard: "new" }, initial: {} };
   await callJs(bus, "STREAM.CREATE.OTHER", { name: "OTHER", subjects: ["other.*"], storage: "memory", discard: "new" });
   await expect(ensureStream(bus, settings)).rejects.toThrow(/OTHER has storage "memory", and Remuda needs "file"/);
+});
+
+test("waits for a cluster that is still forming, and takes it for no wrong set-up", async () => {
+  const settings = { name: "FORMED", fixed: { subjects: ["formed.*"], storage: "file" }, initial: {} };
+  const forming = await openBus(streams.broker.url, "test");
+  try {
+    const { request } = forming.nc;
+    Object.defineProperty(forming.nc, "info", { value: { ...forming.nc.info, cluster: "three" } });
+    const errors = [10008, 10009, 10005];
+    forming.nc.request = async (...asked) => {
+      const reply = await request.apply(forming.nc, asked);
+      // While there is no leader, the stream's info is not there either. Later the stream cannot be placed.
+      const number = asked[0].includes("STREAM.CREATE") || errors.length > 1 ? errors.shift() : undefined;
+      return number === undefined ? reply : { ...reply, string: () => JSON.stringify({ error: { err_code: number } }) };
+    };
+    const ensure = () => ensureStream(forming, settings);
+    await expect(whenFormed(forming, ensure, 0)).rejects.toMatchObject({
+      code: "retry-later",
+      message: expect.stringContaining("The NATS cluster has not formed"),
+    });
+    expect(await whenFormed(forming, ensure)).toMatchObject({ config: { name: "FORMED" } });
+    expect(errors).toEqual([]);
+  } finally {
+    await forming.close();
+  }
+});
+
+test("ends a read whose last message is purged meanwhile", async () => {
+  const pool = newPool();
+  const ledger = onJetStream(pool);
+  let seq = 0;
+  for (const text of ["one", "two", "three"])
+    ({ seq } = (await ledger.append({ id: text, bytes: bytes(text), afterSeq: seq })) as { seq: number });
+  const purging = await openBus(streams.broker.url, "test");
+  try {
+    const { publish } = purging.nc;
+    // After the read has learned where the ledger ends, and before it reads.
+    purging.nc.publish = (...said) => {
+      const purged = callJs(bus, `STREAM.PURGE.${ledgerStream}`, { filter: ledgerSubject(pool), keep: 0 });
+      void purged.then(() => publish.apply(purging.nc, said));
+    };
+    expect(await texts(onJetStream(pool, purging))).toEqual([]);
+  } finally {
+    await purging.close();
+  }
 });
 
 test("keeps everything in the ledger's stream, on disk, and fails closed when full", async () => {
