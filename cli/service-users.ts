@@ -8,7 +8,7 @@ import { type User, usersText } from "../runtime/users.ts";
 
 /** By service: the users that it logs in as. */
 export const loginsOf: Readonly<Record<string, readonly string[]>> = {
-  picker: ["ledger", "front", "follower"],
+  picker: ["ledger", "front", "follower", "peers"],
   api: ["http", "events"],
   sources: ["sources", "sources-front"],
   "guest-token": ["guest-token", "guest-token-events"],

@@ -239,7 +239,12 @@ async function startPicker(
     });
     return bus;
   };
-  const buses = { ledger: await open("ledger"), front: await open("front"), follower: await open("follower") };
+  const buses = {
+    ledger: await open("ledger"),
+    front: await open("front"),
+    follower: await open("follower"),
+    peers: await open("peers"),
+  };
   const { ledgerBytesMax, poolsMax } = config;
   const outbound = outboundWith(config.outboundAllow);
   const witnessFolder = join(config.dataDir, "witness");

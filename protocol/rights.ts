@@ -12,6 +12,7 @@ import {
   outcomeSubject,
   outcomeSubjects,
   outcomesStream,
+  pickerSubjects,
   poolListSubject,
   requestSubject,
   secretsBucket,
@@ -40,7 +41,7 @@ const anyPool = (verb: Verb): string => requestSubject(verb, ">");
 const asking = verbsFor("admin").map(anyPool);
 const askingForSecrets = verbsFor("secrets").map(anyPool);
 const discovery = ["PING", "INFO", "STATS"].flatMap((verb) => [`$SRV.${verb}`, `$SRV.${verb}.>`]);
-/** Between pickers: the question which of them leads a pool. */
+/** Between pickers: requests for a pool's leader. */
 const leaders = "remuda.leader.*";
 
 /** Reading a stream: what it is, and its messages, one by one or in batches. Nothing can be created by it. */
@@ -79,6 +80,8 @@ export const rights = {
     ],
     subscribe: [],
   },
+  /** Whether pickers live, and which pools they lead. On a connection of its own, no flood of requests delays it. */
+  peers: { account: "WORK", publish: [pickerSubjects, "_INBOX.>"], subscribe: [pickerSubjects] },
   http: { account: "WORK", publish: asking, subscribe: [] },
   /** The audit's answers; it reads ledgers as an auditor. */
   audit: { account: "WORK", publish: ["_INBOX.>"], subscribe: verbsBy("audit").map(everyPool) },

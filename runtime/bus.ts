@@ -150,3 +150,25 @@ export async function requestOn(
     down.cancel();
   }
 }
+
+/** Whether the server answers on this connection within the time. Answers come after all that it has sent before. */
+export async function hasRoundTrip(bus: Bus, withinMs: number): Promise<boolean> {
+  if (!bus.up) return false;
+  const down = bus.whenDown();
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(resolve, withinMs, false);
+  });
+  try {
+    const trip = bus.nc.flush().then(
+      () => true,
+      () => false,
+    );
+    return await Promise.race([trip, late, down.promise]);
+  } catch {
+    return false;
+  } finally {
+    clearTimeout(timer);
+    down.cancel();
+  }
+}

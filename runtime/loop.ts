@@ -77,6 +77,8 @@ export class Loop {
   #commits: number;
   #hash: string;
   #provenOn = Number.NEGATIVE_INFINITY;
+  /** Since when a turn waits for its proof or its commit. */
+  #waitingOn: number | undefined;
   #lastAt = 0;
   #state: "idle" | "soon" | "busy" | "stopped" = "idle";
   #wanted = false;
@@ -122,6 +124,12 @@ export class Loop {
   /** False: another leader may have taken over in a gap of this process's life, and nothing may be said without a proof. */
   get isSure(): boolean {
     return this.#provenOn >= this.#gapOn();
+  }
+
+  /** For how long a proof that it leads has been missing; 0 if none is. */
+  get silentMs(): number {
+    const on = this.#clock.monotonic();
+    return Math.max(on - (this.#waitingOn ?? on), this.isSure ? 0 : on - this.#gapOn());
   }
 
   /** There is new input. */
@@ -174,6 +182,7 @@ export class Loop {
 
   async #settle(draft: Draft): Promise<boolean> {
     if (draft.events.length === 0 && (!draft.answers || this.proven)) return true;
+    this.#waitingOn = this.#clock.monotonic();
     const cancelStall = this.#clock.after(stallMs, () => this.#owner.stalled(true));
     try {
       const stillLeads = draft.events.length > 0 ? await this.#commit(draft) : await this.#prove();
@@ -183,6 +192,7 @@ export class Loop {
       if (error instanceof Fault && error.code === "step-down") return false;
       throw error; // The ledger is damaged, or it is a bug. A bug is not a change of leader, which would retry it.
     } finally {
+      this.#waitingOn = undefined;
       cancelStall();
       this.#owner.stalled(false);
     }

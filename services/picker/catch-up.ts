@@ -16,12 +16,15 @@ export interface CatchUpPorts {
 
 const lookMs = 1000;
 const retryMs = 100;
+/** If nothing comes forward for this long, the leader may have to give the pool up. */
+const stuckMs = 5000;
 
 /**
  * Resolves when the engine serves, or when stopped.
  * @param given.onAnnounced called when all have been told who leads.
  * @param given.onLook called when the engine knows how far it must come.
  * @param given.onOutcome called when one more outcome waits to be ingested.
+ * @param given.onStuck called when it has not come forward for seconds, again and again.
  */
 export async function catchUp(
   { feed, secrets, clock, announce }: CatchUpPorts,
@@ -32,9 +35,10 @@ export async function catchUp(
     onAnnounced: () => void;
     onLook: () => void;
     onOutcome: () => void;
+    onStuck: () => void;
   },
 ): Promise<void> {
-  const { outcomes, stopping, onAnnounced, onLook, onOutcome } = given;
+  const { outcomes, stopping, onAnnounced, onLook, onOutcome, onStuck } = given;
   const wait = (ms: number): Promise<void> => new Promise((resolve) => void clock.after(ms, resolve));
   /** Repeats until the broker answers. */
   const insist = async (ask: () => Promise<void>): Promise<void> => {
@@ -50,12 +54,24 @@ export async function catchUp(
     await insist(async () => engine.catchUp(await feed.last()));
     if (!stopping.aborted) onLook();
   };
+  let phase = 0;
+  const watch = async (): Promise<void> => {
+    const place = (): string => `${phase} ${JSON.stringify(engine.state.cursor)}`;
+    while (!stopping.aborted && !engine.serves) {
+      const before = place();
+      await wait(stuckMs);
+      if (!stopping.aborted && !engine.serves && place() === before) onStuck();
+    }
+  };
+  void watch();
   // First of all, so that the previous leader falls silent before this one says anything.
   await insist(async () => announce?.(engine.state.term));
   if (stopping.aborted) return;
   onAnnounced();
+  phase++;
   // The previous leader may have stored values until the claim. From now on only this leader does.
   await insist(() => lookUpTokens(secrets, engine.state));
+  phase++;
   await look();
   if (stopping.aborted) return;
   stopping.addEventListener("abort", () => feed.stop());

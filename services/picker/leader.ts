@@ -2,10 +2,9 @@
 // and requests that are already parsed. The events of a turn are committed. Requests are answered when the commit is stored.
 //
 // Its life: `fold` makes it, and `lead` claims the ledger. It tells its listener "claimed" when the claim is stored and
-// announced. It
-// tells "caughtUp" when every outcome that was stored before is ingested: from then on it serves. It also tells how it
-// ends: "fenced" (another leader took over), "closed" (the pool was closed), or "broke". `stop` ends it silently. After
-// any end it answers nothing and commits nothing.
+// announced. It tells "caughtUp" when every outcome that was stored before is ingested: from then on it serves. It also
+// tells how it ends: "fenced" (another leader took over), "stuck" (it cannot catch up), "closed" (the pool was closed), or
+// "broke". `stop` ends it silently. After any end it answers nothing and commits nothing.
 //
 // A turn that throws breaks it, because its state may be wrong. Nothing of that turn is stored. If the turn was deciding
 // a command, the next leader leaves it out.
@@ -49,7 +48,7 @@ export interface LeaderPorts extends FoldPorts, HeadPorts, Pick<CatchUpPorts, "f
 }
 
 export type LeaderEvent =
-  | { type: "claimed" | "caughtUp" | "fenced" | "closed" }
+  | { type: "claimed" | "caughtUp" | "fenced" | "stuck" | "closed" }
   /** `defect`: it is a bug. `leftOut`: the command that another leader will not decide, for the log. */
   | { type: "broke"; error: Fault; defect?: unknown; leftOut?: object };
 
@@ -113,6 +112,11 @@ export class Leader implements Owner {
   /** False: it may have been deposed while this process did not run. It says nothing until it has proved itself. */
   get isSure(): boolean {
     return this.#loop.isSure;
+  }
+
+  /** For how long a proof that it leads has been missing. */
+  get silentMs(): number {
+    return this.#loop.silentMs;
   }
 
   get state(): PoolState {
@@ -238,7 +242,17 @@ export class Leader implements Owner {
       onAnnounced: () => this.#ports.tell({ type: "claimed" }),
       onLook: () => this.leads && this.#onLeading(true),
       onOutcome: () => this.#loop.wake(),
+      onStuck: () => void this.#giveUp(),
     });
+  }
+
+  /** The outcomes cannot be read here. If the ledger cannot be read either, no other process would fare better. */
+  async #giveUp(): Promise<void> {
+    const isThere = await this.#ports.ledger.head().then(
+      () => true,
+      () => false,
+    );
+    if (isThere && !this.leads) this.#end({ type: "stuck" });
   }
 
   #end(event: LeaderEvent): void {

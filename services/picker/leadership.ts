@@ -109,6 +109,7 @@ export class Leadership {
     this.#station.stalls.stop();
     this.#station.pulse.stop();
     this.#hearing.unsubscribe();
+    this.#station.peers.stop();
     const tooLong = new Promise((resolve) => setTimeout(resolve, endMsMax).unref());
     await Promise.race([Promise.all(keepers.map((keeper) => keeper.end())), tooLong]);
   }
@@ -185,7 +186,15 @@ export class Leadership {
       const damage = isRefusal(answer) ? this.unusable().find((each) => each.pool === pool) : undefined;
       return damage === undefined ? answer : refuse("unavailable", damage.message, { retryAfterMs: damagedRetryMs });
     }
-    return new Promise((resolve) => led.requests.handle(asked.verb, asked.body, resolve, asked.who));
+    const answer = new Promise<object>((resolve) => led.requests.handle(asked.verb, asked.body, resolve, asked.who));
+    // A leader that is fenced before it has answered never does.
+    const answered = new AbortController();
+    const over = waitFor(this.#lifeOf(pool), ({ context }) => context.served !== led, { signal: answered.signal });
+    const elsewhere = over.then(
+      () => this.#station.peers.ask(pool, asked),
+      () => answer,
+    );
+    return Promise.race([answer, elsewhere]).finally(() => answered.abort());
   }
 
   /** Resolves when the pool is led, here or elsewhere. If it cannot be led, or hangs, resolves with the reason. */

@@ -14,7 +14,8 @@ export interface Opener {
 type Decides = Pick<Requests, "open" | "refusalToOpen">;
 
 export class Openers {
-  #waiting: (Opener & { answered?: Promise<object>; answer?: object })[] = [];
+  #waiting: (Opener & { isSubmitted?: true; answer?: object })[] = [];
+  #serving: { loss: string | undefined } | undefined;
 
   add(opener: Opener): void {
     this.#waiting.push(opener);
@@ -30,41 +31,44 @@ export class Openers {
     return this.#waiting.some(({ body }) => requests.refusalToOpen(body) === undefined);
   }
 
-  /** The leader decides them in its next turn: the first turn of a new pool claims and opens it in one commit. */
-  submit(requests: Decides): void {
-    this.#waiting = this.#waiting.flatMap((opener) => {
-      if (opener.answered !== undefined) return [opener];
-      const refusal = requests.refusalToOpen(opener.body);
-      if (refusal !== undefined) opener.respond(refusal);
-      else {
-        const { promise, resolve } = Promise.withResolvers<object>();
-        opener.answered = promise;
-        requests.open(
-          opener.body,
-          (answer) => {
-            opener.answer = answer;
-            resolve(answer);
-          },
-          opener.who,
-        );
-      }
-      return refusal === undefined ? [opener] : [];
-    });
+  /** Refuses those that cannot open the pool. */
+  check(requests: Decides): void {
+    for (const opener of [...this.#waiting]) {
+      const refusal = opener.isSubmitted ? undefined : requests.refusalToOpen(opener.body);
+      if (refusal === undefined) continue;
+      this.#waiting = this.#waiting.filter((each) => each !== opener);
+      opener.respond(refusal);
+    }
   }
 
-  /** Only once the pool's subjects are served, because a caller that gets the answer may send requests at once. */
-  answer(loss: string | undefined): void {
-    for (const opener of this.#take()) {
-      const warnings = loss !== undefined && isForgetting(opener) ? [`${loss}. What is lost is forgotten.`] : [];
-      void opener.answered?.then((answer) => opener.respond(withWarnings(answer, warnings)));
+  /** The leader decides them in its next turn: the first turn of a new pool claims and opens it in one commit. */
+  submit(requests: Decides): void {
+    this.check(requests);
+    for (const opener of this.#waiting) {
+      if (opener.isSubmitted) continue;
+      opener.isSubmitted = true;
+      const onAnswer = (answer: object): void => {
+        opener.answer = answer;
+        this.#respond();
+      };
+      requests.open(opener.body, onAnswer, opener.who);
     }
+  }
+
+  /**
+   * From now on: only once the pool's subjects are served, because a caller that gets the answer may send requests at
+   * once. A leader that is fenced before it has answered never does. So a request is kept until then, and passed on.
+   */
+  answer(loss: string | undefined): void {
+    this.#serving = { loss };
+    this.#respond();
   }
 
   /** The leader that was to decide them has failed. */
   askAgain(): void {
-    for (const { answered, answer, ...opener } of this.#take()) {
-      if (answer === undefined) this.add(opener);
-      else opener.respond(answer);
+    for (const { body, respond, who, answer } of this.#take()) {
+      if (answer === undefined) this.add({ body, respond, who });
+      else respond(answer);
     }
   }
 
@@ -76,7 +80,19 @@ export class Openers {
     for (const { respond } of this.#take()) respond(refusal);
   }
 
+  #respond(): void {
+    if (this.#serving === undefined) return;
+    const { loss } = this.#serving;
+    const answered = this.#waiting.filter(({ answer }) => answer !== undefined);
+    this.#waiting = this.#waiting.filter(({ answer }) => answer === undefined);
+    for (const opener of answered) {
+      const warnings = loss !== undefined && isForgetting(opener) ? [`${loss}. What is lost is forgotten.`] : [];
+      opener.respond(withWarnings(opener.answer ?? {}, warnings));
+    }
+  }
+
   #take() {
+    this.#serving = undefined;
     return this.#waiting.splice(0);
   }
 }

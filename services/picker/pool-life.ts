@@ -82,6 +82,8 @@ export const poolMachine = setup({
         }),
       ),
     ),
+    // The fold may have taken long.
+    confirm: fromPromise<boolean, Input>(({ input: { picker, pool } }) => picker.peers.isLed(pool)),
     // The leader reports the result of the claim.
     claim: fromPromise<boolean, Context>(({ input }) => held(input).leader.lead()),
     serve: fromPromise<void, Context>(({ input, signal }) => servePool(held(input), { picker: input.picker, signal })),
@@ -92,6 +94,7 @@ export const poolMachine = setup({
   guards: { isForGood: (_, error: unknown) => error instanceof Fault && error.code !== "retry-later" },
   actions: {
     queue: ({ context, event }) => event.type === "open" && context.openers.add(event.opener),
+    check: ({ context }) => context.openers.check(held(context).requests),
     submit: ({ context }) => context.openers.submit(held(context).requests),
     passOn: ({ context: { openers, picker, pool } }) =>
       openers.passOn((asked) => picker.peers.ask(pool, { verb: "pool.open", ...asked })),
@@ -163,6 +166,11 @@ export const poolMachine = setup({
       on: {
         open: { actions: ["queue", "submit"] },
         fenced: { target: "standingBy", actions: "sayEnd" },
+        // The next attempts come after longer pauses, so that a picker that fares better is faster.
+        stuck: {
+          target: "standingBy",
+          actions: ["sayEnd", assign({ failures: ({ context }) => context.failures + 1 })],
+        },
         noticed: {
           guard: ({ context, event }) => event.term > held(context).leader.state.term,
           description: "another picker leads it under a higher term",
@@ -188,13 +196,13 @@ export const poolMachine = setup({
       },
       states: {
         deciding: {
-          exit: "submit",
+          exit: "check",
           always: [
-            { guard: ({ context }) => held(context).leader.state.opened, description: "is open", target: "claiming" },
+            { guard: ({ context }) => held(context).leader.state.opened, description: "is open", target: "confirming" },
             {
               guard: ({ context }) => context.openers.wouldOpen(held(context).requests),
               description: "is to be opened",
-              target: "claiming",
+              target: "confirming",
             },
             {
               guard: ({ context }) => held(context).leader.sequence === 0,
@@ -203,6 +211,23 @@ export const poolMachine = setup({
             },
             { target: "#pool.closed" },
           ],
+        },
+        // A request that is submitted makes the leader claim.
+        confirming: {
+          invoke: {
+            src: "confirm",
+            input: ({ context }) => context,
+            onDone: [
+              {
+                guard: ({ event }) => event.output,
+                description: "another picker leads it",
+                target: "#pool.standingBy",
+              },
+              { target: "claiming", actions: "submit" },
+            ],
+            onError,
+          },
+          on: { open: { actions: ["queue", "check"] } },
         },
         claiming: {
           invoke: { src: "claim", input: ({ context }) => context, onError },
@@ -221,12 +246,6 @@ export const poolMachine = setup({
         leading: {
           tags: "settled",
           entry: [({ context }) => context.openers.answer(held(context).loss), assign({ failures: 0 })],
-          on: {
-            open: {
-              actions: ({ context, event: { opener } }) =>
-                held(context).requests.open(opener.body, opener.respond, opener.who),
-            },
-          },
         },
       },
     },

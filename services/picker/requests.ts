@@ -58,9 +58,12 @@ export class Requests {
   readonly #replies: Replies;
   readonly #adding: Adding;
   readonly #exchange: TokenExchange;
+  /** When the outcomes stream was read last for the lag, in the pool's time. */
+  #readAt: number;
 
   constructor(ports: RequestPorts) {
     this.#ports = ports;
+    this.#readAt = ports.leader.now();
     this.#replies = new Replies(ports.leader.engine, ports.secrets);
     this.#adding = new Adding(ports);
     this.#exchange = new TokenExchange(ports);
@@ -241,9 +244,7 @@ export class Requests {
 
   async #metrics(call: Call): Promise<void> {
     const { leader, watched } = this.#ports;
-    // An outcome that has arrived, or else one that is in the stream and has not arrived yet.
-    const nextAt =
-      leader.outcomes.nextAt ?? (await watched?.outcomeStoredAfter(this.#state.cursor).catch(() => undefined));
+    const nextAt = await this.#nextOutcomeAt();
     this.#count(call, () => ({
       stats: this.#stats(),
       ...leader.metrics.view({
@@ -252,6 +253,19 @@ export class Requests {
         stallMs: watched?.stallMs() ?? { le: [], counts: [0], sum: 0 },
       }),
     }));
+  }
+
+  /** When the next outcome to ingest was stored: one that has arrived, or one that is in the stream. */
+  async #nextOutcomeAt(): Promise<number | undefined> {
+    const { leader, watched } = this.#ports;
+    if (watched === undefined || leader.outcomes.nextAt !== undefined) return leader.outcomes.nextAt;
+    try {
+      const storedAt = await watched.outcomeStoredAfter(this.#state.cursor);
+      this.#readAt = leader.now();
+      return storedAt;
+    } catch {
+      return this.#readAt; // One may have been stored since.
+    }
   }
 
   #stats(): StatsReply {

@@ -34,8 +34,8 @@ import { lossIn, type Witnesses } from "./witness.ts";
 import { WitnessKeeper } from "./witness-keeper.ts";
 
 export interface PickerOptions {
-  /** Three connections, so that none can delay another. Each has only the rights of its user. */
-  buses: { ledger: Bus; front: Bus; follower: Bus };
+  /** So that none can delay another. Each has only the rights of its user. */
+  buses: { ledger: Bus; front: Bus; follower: Bus; peers: Bus };
   key: InstallationKey;
   /** Signs ledgers' heads. */
   signer: SigningKey;
@@ -90,7 +90,7 @@ export interface Served {
   keeper: Pick<WitnessKeeper, "start" | "end">;
   /** What an operator has accepted to be lost: a sentence. */
   loss: string | undefined;
-  subscriptions: Subscription[];
+  subscriptions: Pick<Subscription, "unsubscribe">[];
 }
 
 /**

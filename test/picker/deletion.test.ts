@@ -34,7 +34,7 @@ let station: Station;
 beforeAll(async () => {
   broker = await startTestBroker();
   bus = await openBus(broker.url, "test");
-  const buses = { ledger: bus, front: bus, follower: bus };
+  const buses = { ledger: bus, front: bus, follower: bus, peers: bus };
   const options = {
     outbound: loopbackAllowed,
     buses,

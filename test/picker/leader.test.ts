@@ -58,6 +58,7 @@ interface Given {
   announce?: (term: number) => Promise<void>;
   leftOut?: LeftOut;
   onDefect?: (error: unknown, where: object) => void;
+  watched?: ConstructorParameters<typeof Requests>[0]["watched"];
 }
 
 async function lead(given: Given = {}) {
@@ -88,7 +89,11 @@ async function lead(given: Given = {}) {
   let leases = 0;
   const newLeaseId = (): string =>
     `l_${String(++leases).padStart(12, "0")}${Math.random().toString(36).slice(2, 12).padEnd(10, "0")}`;
-  const requests = new Requests({ outbound: loopbackAllowed, leader, secrets: noSecrets, key, newLeaseId });
+  const { watched } = given;
+  const requests = new Requests({
+    ...{ outbound: loopbackAllowed, leader, secrets: noSecrets, key, newLeaseId },
+    ...(watched && { watched }),
+  });
   const ask = (
     verb: Exclude<LeaderVerb | PoolVerb, "pool.open">,
     body: object = {},
@@ -108,6 +113,52 @@ async function opened(given: Parameters<typeof lead>[0] = {}) {
 
 const commitsOf = (ledger: MemoryLedger): CommitEnvelope[] =>
   ledger.commits.map((commit) => decodeCommit(Buffer.from(commit.bytes).toString()));
+
+test("gives the pool up if it cannot read the outcomes for seconds, unless it cannot read the ledger either", async () => {
+  const ledger = new MemoryLedger();
+  (await opened({ ledger })).leader.stop();
+  const feed = new Feed();
+  feed.last = () => Promise.reject(new Error("the connection is down"));
+  const clock = new HandClock();
+  const { leader, told } = await lead({ ledger, feed, clock });
+  const serves = leader.lead();
+  const pass = async (ms: number): Promise<void> => {
+    for (let passed = 0; passed < ms; passed += 100) {
+      clock.move(100);
+      for (let i = 0; i < 5; i++) await immediately();
+    }
+  };
+  await pass(4000);
+  const { head } = ledger;
+  ledger.head = () => Promise.reject(new Error("an election"));
+  await pass(10_000);
+  expect(told).toEqual(["claimed"]);
+  ledger.head = head;
+  await pass(5000);
+  expect(told).toEqual(["claimed", "stuck"]);
+  expect(await serves).toBe(false);
+});
+
+test("does not show a lag of 0 while the outcomes cannot be read", async () => {
+  const clock = new HandClock();
+  let isThere = true;
+  const watched = {
+    outcomeStoredAfter: () => (isThere ? Promise.resolve(undefined) : Promise.reject(new Error("the link is down"))),
+    stallMs: () => ({ le: [], counts: [0], sum: 0 }),
+  };
+  const { leader, ask } = await opened({ clock, watched });
+  const lagMs = async (): Promise<unknown> => (await ask("pool.metrics"))["outcomeLagMs"];
+  clock.move(4000);
+  expect(await lagMs()).toBe(0);
+  isThere = false;
+  clock.move(4000);
+  expect(await lagMs()).toBe(4000);
+  clock.move(1000);
+  expect(await lagMs()).toBe(5000);
+  isThere = true;
+  expect(await lagMs()).toBe(0);
+  leader.stop();
+});
 
 test("claims and opens a closed pool again in one commit, and tells beforehand what would be refused", async () => {
   const ledger = new MemoryLedger();

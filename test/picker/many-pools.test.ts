@@ -38,8 +38,10 @@ const ask = async (verb: string, pool: string): Promise<{ code?: string; message
 
 /** A picker on connections that count what is sent over them. */
 async function start(poolsMax?: number) {
-  const [ledger, front, follower] = await Promise.all(["a", "b", "c"].map((name) => openBus(broker.url, name)));
-  const buses = { ledger: ledger!, front: front!, follower: follower! };
+  const [ledger, front, follower, peers] = await Promise.all(
+    ["a", "b", "c", "d"].map((name) => openBus(broker.url, name)),
+  );
+  const buses = { ledger: ledger!, front: front!, follower: follower!, peers: peers! };
   const log = pino({ level: "silent" });
   const ledgerBytesMax = 64 * 1024 ** 2;
   const picker = new Picker({

@@ -20,8 +20,10 @@ async function pickers() {
   const broker = await startTestBroker();
   onTestFinished(() => broker.stop());
   const start = async (open: string[], onLedger: (bus: Bus) => void = () => {}): Promise<Picker> => {
-    const [ledger, front, follower] = await Promise.all(["a", "b", "c"].map((name) => openBus(broker.url, name)));
-    const buses = { ledger: ledger!, front: front!, follower: follower! };
+    const [ledger, front, follower, peers] = await Promise.all(
+      ["a", "b", "c", "d"].map((name) => openBus(broker.url, name)),
+    );
+    const buses = { ledger: ledger!, front: front!, follower: follower!, peers: peers! };
     onLedger(buses.ledger);
     const log = pino({ level: "silent" });
     const picker = new Picker({

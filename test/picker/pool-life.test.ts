@@ -52,6 +52,7 @@ function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?
   const actors = {
     isLed: step("isLed"),
     fold: step("fold"),
+    confirm: step("confirm"),
     claim: step("claim"),
     serve: step("serve"),
     lastSequence: step("lastSequence"),
@@ -84,6 +85,7 @@ function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?
       if (actor.getSnapshot().value === "unknown") actor.send({ type: "lead" });
       await this.end("isLed", false);
       await this.end("fold", served);
+      if (said.at(-1) === "confirm") await this.end("confirm", false);
     },
     async serve(): Promise<void> {
       actor.send({ type: "claimed" });
@@ -99,7 +101,7 @@ test("folds, claims, catches up and serves an open pool without a leader, in thi
   expect(life.state()).toEqual({ held: "claiming" });
   await life.serve();
   expect(life.state()).toEqual({ held: "leading" });
-  expect(life.said).toEqual(["isLed", "fold", "claim", "serve"]);
+  expect(life.said).toEqual(["isLed", "fold", "confirm", "claim", "serve"]);
 });
 
 test("stands by for a pool that another picker leads, and claims it when no leader answers", async () => {
@@ -146,6 +148,27 @@ test("does not serve a pool that is lost while it is made ready: what was begun 
   expect(serving.isCut()).toBe(true);
   await life.end("serve");
   expect(life.state()).toBe("standingBy");
+});
+
+test("does not claim a pool that another picker has come to lead while its ledger was folded", async () => {
+  const life = live({ commits: 3 });
+  life.actor.send({ type: "lead" });
+  await life.end("isLed", false);
+  await life.end("fold", life.served);
+  await life.end("confirm", true);
+  expect(life.state()).toBe("standingBy");
+  expect(life.said).toEqual(["isLed", "fold", "confirm", "stop"]);
+});
+
+test("passes on a request to open a pool that is fenced before it has answered", async () => {
+  const life = live({ commits: 3 });
+  await life.lead();
+  await life.serve();
+  life.served.requests.open = () => {}; // Its turn is not stored.
+  const answers = life.open("again");
+  life.actor.send({ type: "fenced" });
+  await vi.advanceTimersByTimeAsync(0);
+  expect(answers).toEqual([{ passedOn: "again" }]);
 });
 
 test("answers requests to open a new pool once it is served, and not before", async () => {

@@ -41,7 +41,7 @@ const linesAbout = (stream: string) => logged.filter((line) => line.stream === s
 
 async function start(ledgerBytesMax = bytesMax): Promise<void> {
   const log = pino({ level: "warn" }, { write: (line: string) => void logged.push(JSON.parse(line)) });
-  const buses = { ledger: bus, front: bus, follower: bus };
+  const buses = { ledger: bus, front: bus, follower: bus, peers: bus };
   const given = { outbound: loopbackAllowed, buses, key, signer, log, version: "test", ledgerBytesMax };
   picker = new Picker({ ...given, streamsEveryMs: 50 });
   await picker.start({ open: ["shop"] });

@@ -58,6 +58,7 @@ describe("the first start", () => {
       "http",
       "ledger",
       "operator",
+      "peers",
       "sources",
       "sources-front",
     ];
