@@ -56,6 +56,10 @@ export class JetStreamLedger implements Ledger {
     this.#room = given.room ?? new StreamRoom(given.bus, given.stream);
   }
 
+  get isReplicated(): boolean {
+    return this.#given.bus.nc.info?.cluster !== undefined;
+  }
+
   async *read(afterSeq: number): AsyncIterable<StoredCommit> {
     const head = await this.head();
     if (head.seq <= afterSeq) return;

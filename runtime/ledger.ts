@@ -25,6 +25,11 @@ export interface Room {
 }
 
 export interface Ledger {
+  /**
+   * True: several servers keep it, so a read may be answered by one that was cut off, and proves nothing. Only a commit
+   * does.
+   */
+  readonly isReplicated?: boolean;
   /** Every commit after `seq`, in order, up to the commit that is last when the read begins. */
   read(afterSeq: number): AsyncIterable<StoredCommit>;
   /** The last commit, conclusively. Throws a Fault "retry-later" while the broker is away. */

@@ -49,7 +49,9 @@ export interface TurnInput<To> {
   onEvent?: (event: Event) => void;
   /** The leader's last commit was acknowledged recently. If not, refusals are recorded at once, as the proof. */
   proven: boolean;
-  /** Signature of the last commit, if one is due. */
+  /** Only a commit proves that the leader leads. If nothing else is to be stored, the signed head is. */
+  mustProve?: boolean;
+  /** Signature of the last commit, if one is due or needed. */
   head?: SignedHead | undefined;
   /** The stored values, by token id. Requested until a new leader has recovered its tokens. */
   storedTokens?: ReadonlyMap<string, StoredToken> | undefined;
@@ -192,6 +194,8 @@ export class Engine<To> {
     if (serves) this.#serve(turn, input);
     if (input.head !== undefined && headDueAt(state) <= turn.at) decide(turn, { type: "sign-head", head: input.head });
     this.counts.record(turn, { proven });
+    if (input.head !== undefined && input.mustProve === true && turn.events.length === 0)
+      decide(turn, { type: "sign-head", head: input.head });
     const closed = !state.opened && turn.events.some((event) => event.type === "PoolClosed");
     if (closed) this.#tellAll(refuse("unknown-pool", "The pool has been closed."));
     if (turn.events.length > 0) endCommit(state, { n: state.commits + 1, cursor });

@@ -2,12 +2,14 @@
 // Each commit is checked. A ledger that is not whole is never led.
 import { decodeCommit } from "../../events/commit.ts";
 import { Fault, messageOf } from "../../runtime/fault.ts";
-import type { Ledger } from "../../runtime/ledger.ts";
+import { type Ledger, lookAgainMs } from "../../runtime/ledger.ts";
 import { hashOf } from "../../runtime/loop.ts";
 import type { InstallationKey } from "../../runtime/secrets.ts";
 import { foldCommit } from "../../state-machines/fold/evolve.ts";
 import { PoolState } from "../../state-machines/fold/state.ts";
 import { goOn, type LastRead, type TimePorts } from "./pool-time.ts";
+
+const lookEveryMs = 500;
 
 export interface FoldPorts extends TimePorts {
   pool: string;
@@ -60,6 +62,20 @@ export async function foldLedger(ports: FoldPorts): Promise<Folded> {
   if (state.keyFingerprint !== "" && state.keyFingerprint !== ports.key.fingerprint) throw foreignKey(ports.pool);
   const time = await goOn(ports, state, last ?? { storedAt: 0, on: ports.clock.monotonic() });
   return { state, seq, hash, witnessedHash, time };
+}
+
+/** Waits while what is read ends before this sequence. It may come from a server that was cut off. */
+export async function untilReadTo(
+  { ledger, clock }: Pick<FoldPorts, "ledger" | "clock">,
+  seq: number,
+  signal?: AbortSignal,
+): Promise<void> {
+  if (ledger.isReplicated !== true) return;
+  const since = clock.monotonic();
+  while (signal?.aborted !== true && (await ledger.head()).seq < seq) {
+    if (clock.monotonic() - since >= lookAgainMs) return;
+    await new Promise<void>((resolve) => void clock.after(lookEveryMs, resolve));
+  }
 }
 
 /** Proxies' ids and sealed passwords depend on the key. With another key no proxy would be found again. */

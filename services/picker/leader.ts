@@ -161,17 +161,21 @@ export class Leader implements Owner {
   turn(at: number, _number: number): Draft {
     const { engine } = this;
     const sheet = new Sheet();
+    const requests = this.#inbox.take();
+    const hasCallers = requests.length > 0 || this.#inbox.isHolding;
+    const mustProve = this.#ports.ledger.isReplicated === true && hasCallers && !this.#loop.proven;
     const decided = engine.turn({
       at,
       chance: this.#random(16).toString("hex"),
       newId: () => this.#random(16).toString("base64url"),
       claim: this.#hasClaimed ? undefined : this.#ports.id,
       outcomes: this.#leftOut.without(this.outcomes.forTurn()),
-      requests: this.#inbox.take(),
+      requests,
       hasRoom: sheet.hasRoom,
       onEvent: sheet.write,
       proven: this.#loop.proven,
-      head: this.leads ? signedHead(this.#ports, this.state, { hash: this.#loop.hash, at }) : undefined,
+      mustProve,
+      head: this.leads ? signedHead(this.#ports, this.state, { hash: this.#loop.hash, at, mustProve }) : undefined,
       storedTokens: this.leads && !engine.hasRecovered ? storedTokens(this.#ports.secrets, engine.state) : undefined,
     });
     this.outcomes.drop(decided.ingested);

@@ -22,7 +22,7 @@ import type { StreamNews } from "../../runtime/stream-news.ts";
 import { shareOf } from "../../state-machines/queue/load.ts";
 import type { Quotas } from "../../state-machines/queue/quotas.ts";
 import type { Outbound } from "../../transport/outbound.ts";
-import { foldLedger } from "./fold.ts";
+import { foldLedger, untilReadTo } from "./fold.ts";
 import { Leader, type LeaderEvent } from "./leader.ts";
 import type { LeftOut } from "./left-out.ts";
 import type { Seen } from "./pool-time.ts";
@@ -138,6 +138,7 @@ export async function foldPool(
   // Read before the ledger, so that the ledger has it. With another key it cannot be read, which the ledger says better.
   const read = await picker.witnesses.of(pool).catch((error: Error) => error);
   const { witness, kept } = read instanceof Error ? {} : read;
+  if (witness !== undefined) await untilReadTo({ ledger, clock }, witness.seq, signal);
   const folded = await foldLedger({ pool, ledger, clock, key, seen, kept, witnessed: witness?.n });
   if (read instanceof Error) throw read;
   const found = { commits: folded.state.commits, hash: folded.witnessedHash };

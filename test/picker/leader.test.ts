@@ -13,6 +13,7 @@ import type { Ledger } from "../../runtime/ledger.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { commitBytesMax, commitEventsMax, hashOf, stallMs } from "../../runtime/loop.ts";
 import { keyOf } from "../../runtime/secrets.ts";
+import { untilReadTo } from "../../services/picker/fold.ts";
 import { Leader } from "../../services/picker/leader.ts";
 import { LeftOut } from "../../services/picker/left-out.ts";
 import type { OutcomeFeed, OutcomeMessage } from "../../services/picker/outcomes.ts";
@@ -56,6 +57,7 @@ interface Given {
   clock?: Clock;
   gapOn?: () => number;
   announce?: (term: number) => Promise<void>;
+  signer?: { id: string; sign: () => string };
   leftOut?: LeftOut;
   onDefect?: (error: unknown, where: object) => void;
   watched?: ConstructorParameters<typeof Requests>[0]["watched"];
@@ -77,6 +79,7 @@ async function lead(given: Given = {}) {
     secrets: noSecrets,
     gapOn: given.gapOn,
     announce: given.announce,
+    ...(given.signer && { signer: given.signer }),
     ...(given.leftOut && { leftOut: given.leftOut }),
     ...(given.onDefect && { onDefect: given.onDefect }),
     tell: (event) => {
@@ -137,6 +140,53 @@ test("gives the pool up if it cannot read the outcomes for seconds, unless it ca
   await pass(5000);
   expect(told).toEqual(["claimed", "stuck"]);
   expect(await serves).toBe(false);
+});
+
+test("proves on a replicated ledger by a commit, which a read from a server that was cut off cannot forge", async () => {
+  const clock = new HandClock();
+  const ledger = Object.assign(new MemoryLedger(), { isReplicated: true });
+  const signer = { id: "key", sign: () => "signed" };
+  const { leader, ask, ends } = await opened({ ledger, clock, signer });
+  const before = ledger.commits.length;
+  await ask("pool.stats");
+  expect(ledger.commits).toHaveLength(before); // The last commit is the proof.
+  clock.move(2000);
+  await ask("pool.stats");
+  expect(commitsOf(ledger).slice(before)).toMatchObject([{ events: [{ type: "HeadSigned", n: before }] }]);
+  clock.move(2000);
+  const head = await ledger.head();
+  await ledger.append({ id: "another leader's", bytes: Buffer.from("{}"), afterSeq: head.seq });
+  ledger.head = () => Promise.resolve(head); // As it was before.
+  const answers: unknown[] = [];
+  void ask("pool.stats").then((answer) => answers.push(answer));
+  await eventually(() => expect(ends).toEqual(["fenced"]));
+  expect(answers).toEqual([]);
+  leader.stop();
+});
+
+test("does not fold a replicated ledger that ends before what is known of it, until 15 seconds have passed", async () => {
+  const clock = new HandClock();
+  const ledger = Object.assign(new MemoryLedger(), { isReplicated: true });
+  let isThere = false;
+  const waiting = untilReadTo({ ledger, clock }, 1).then(() => (isThere = true));
+  const pass = async (ms: number): Promise<void> => {
+    for (let passed = 0; passed < ms; passed += 500) {
+      clock.move(500);
+      for (let i = 0; i < 5; i++) await immediately();
+    }
+  };
+  await pass(10_000);
+  expect(isThere).toBe(false);
+  await ledger.append({ id: "a", bytes: Buffer.from("a"), afterSeq: 0 });
+  await pass(500);
+  expect(isThere).toBe(true);
+  isThere = false;
+  const lost = untilReadTo({ ledger, clock }, 2).then(() => (isThere = true));
+  await pass(14_000);
+  expect(isThere).toBe(false);
+  await pass(1500);
+  expect(isThere).toBe(true);
+  await Promise.all([waiting, lost]);
 });
 
 test("does not show a lag of 0 while the outcomes cannot be read", async () => {
