@@ -2,8 +2,8 @@
 // its own: a flood of requests or reports delays no answer. So "no subscriber" there means that all of its pools may be
 // claimed. A picker that is asked for the first time about a pool asks on the pool's subject.
 //
-// A leader is judged by its last proof, not by its word. A picker takes a pool over only while it reaches the broker
-// itself: its own broken connection must not look like a dead leader, and in an election all leaders are silent.
+// Its last proof shows whether a leader leads, not its word. A picker takes a pool over only while it reaches the
+// broker itself: its own broken connection must not look like a dead leader, and in an election all leaders are silent.
 import { type Msg, RequestError, type Subscription } from "@nats-io/transport-node";
 import { pickerOfSubject, pickerSubject } from "../../protocol/subjects.ts";
 import { requestOn } from "../../runtime/bus.ts";
