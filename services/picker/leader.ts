@@ -3,8 +3,8 @@
 //
 // Its life: `fold` makes it, and `lead` claims the ledger. It tells its listener "claimed" when the claim is stored and
 // announced. It tells "caughtUp" when every outcome that was stored before is ingested: from then on it serves. It also
-// tells how it ends: "fenced" (another leader took over), "stuck" (it cannot catch up), "closed" (the pool was closed), or
-// "broke". `stop` ends it silently. After any end it answers nothing and commits nothing.
+// tells how it ends: "fenced" (another leader took over), "stuck" (it cannot catch up), "closed" (the pool was closed),
+// or "broke". `stop` ends it silently. After any end it answers nothing and commits nothing.
 //
 // A turn that throws breaks it, because its state may be wrong. Nothing of that turn is stored. If the turn was deciding
 // a command, the next leader leaves it out.

@@ -1,5 +1,5 @@
-// Communication between pickers: requests that only a pool's leader can answer are passed on, and a new leader says that
-// it leads. liveness.ts tells which pools are led.
+// Communication between pickers: requests that only a pool's leader can answer are passed on, and a new leader says
+// that it leads. liveness.ts tells which pools are led.
 import { type Msg, RequestError, type Subscription } from "@nats-io/transport-node";
 import { refuse } from "../../protocol/refusal.ts";
 import { noticeSubject, noticeSubjects } from "../../protocol/subjects.ts";
