@@ -7,14 +7,23 @@ import { userNamePattern } from "./rights.ts";
 import { requestSubject } from "./subjects.ts";
 import { isAct, type Verb } from "./verbs.ts";
 
-/** A request that has its answer. */
-interface Answered {
+interface Sent {
   /** Its verb. */
   name: string;
   subject: string;
+  /** Undefined: it cannot be read. */
   body: unknown;
   inbox: string;
   header: (name: string) => string | undefined;
+}
+
+/** What the log may say of a request. It is small, however large the request is. */
+interface Noted {
+  verb: Verb;
+  pool?: string;
+  user?: string;
+  leaseId?: string | undefined;
+  requestId?: string | undefined;
 }
 
 export const overNats = {
@@ -28,23 +37,27 @@ export const overNats = {
     if (!isRefusal(answer)) return undefined;
     return { number: refusalNumbers[answer.code], sentence: answer.message.replace(/[\r\n]+/g, " ") };
   },
-  /** What the log says of an answer. Undefined: nothing. A refusal's sentence may quote the request, and stays out. */
-  noteOf({ name, subject, body, ...sent }: Answered, answer: object): { text: string; fields: object } | undefined {
+  noted({ name, subject, body, ...sent }: Sent): Noted {
     const verb = name as Verb; // Services serve a verb under its name.
-    const isRefused = isRefusal(answer);
-    if (!isRefused && !isAct(verb)) return undefined;
     const pool = poolIn(subject, verb);
     const user = senderIn(sent);
     const { requestId, leaseId } = (body ?? {}) as { requestId?: unknown; leaseId?: unknown };
-    const fields = {
+    return {
       verb,
       ...("value" in pool ? { pool: pool.value } : {}),
       ...(userNamePattern.test(user) ? { user } : {}), // Without users it is a random inbox.
-      ...(leaseIdSchema.safeParse(leaseId).success ? { leaseId } : {}),
-      ...(requestIdSchema.safeParse(requestId).success ? { requestId } : {}),
+      leaseId: leaseIdSchema.safeParse(leaseId).data,
+      requestId: requestIdSchema.safeParse(requestId).data,
     };
-    if (!isRefused) return { text: "an administrator's request was carried out", fields };
-    return { text: "a request was refused", fields: { ...fields, code: answer.code, field: answer.field } };
+  },
+  /** What the log says of an answer. Undefined: nothing. A refusal's sentence may quote the request, and stays out. */
+  noteOf(noted: Noted, answer: object): { text: string; fields: object } | undefined {
+    if (isRefusal(answer)) {
+      const { code, field } = answer;
+      return { text: "a request was refused", fields: { ...noted, code, field } };
+    }
+    if (!isAct(noted.verb)) return undefined;
+    return { text: "an administrator's request was carried out", fields: noted };
   },
   tooLarge: refuse("too-large", "The answer is larger than the NATS server accepts. Ask for less (limit)."),
 };

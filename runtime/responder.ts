@@ -4,16 +4,15 @@
 import { headers, type Msg, type NatsConnection, type Subscription } from "@nats-io/transport-node";
 import type { Logger } from "pino";
 
-export interface Contract {
+/** @param Noted what the log may say of a request; small, however large the request is. */
+export interface Contract<Noted> {
   /** @param request.text returns undefined if the bytes are not UTF-8. */
   read(request: { bytes: number; text: () => string | undefined }): { value: unknown } | { refusal: object };
   /** For the service-error headers. Undefined if the answer is not an error. The sentence is one line. */
   errorOf(answer: object): { number: number; sentence: string } | undefined;
+  noted(asked: Omit<Asked, keyof Unread> & { name: string }): Noted;
   /** What the log says of an answer, at `info`. Undefined: nothing. */
-  noteOf(
-    asked: Omit<Asked, "respond"> & { name: string },
-    answer: object,
-  ): { text: string; fields: object } | undefined;
+  noteOf(noted: Noted, answer: object): { text: string; fields: object } | undefined;
   /** Sent in place of an answer that exceeds the server's size limit. */
   tooLarge: object;
 }
@@ -42,14 +41,14 @@ export interface Endpoint {
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 const none = { requests: 0, errors: 0 };
 
-export class Responder {
+export class Responder<Noted = object> {
   readonly #nc: NatsConnection;
-  readonly #contract: Contract;
+  readonly #contract: Contract<Noted>;
   readonly #log: Logger;
   /** By name, over all subjects that are served under it. */
   readonly #counts = new Map<string, { requests: number; errors: number }>();
 
-  constructor(nc: NatsConnection, contract: Contract, log: Logger) {
+  constructor(nc: NatsConnection, contract: Contract<Noted>, log: Logger) {
     this.#nc = nc;
     this.#contract = contract;
     this.#log = log;
@@ -74,18 +73,15 @@ export class Responder {
       const { subject, headers: sent } = message;
       const header = (name: string): string | undefined => sent?.get(name) || undefined;
       const bytes = message.data.length;
-      const envelope = { name, subject, inbox, header, bytes };
-      let body: unknown;
-      const respond = (answer: object): void => {
-        if (this.#contract.errorOf(answer) !== undefined) counted.errors++;
-        if (this.#log.isLevelEnabled("info")) this.#note({ ...envelope, body }, answer);
-        this.#reply(message, answer);
+      const isLogged = this.#log.isLevelEnabled("info");
+      const respondTo = (body: unknown): Unread["respond"] => {
+        const noted = isLogged ? this.#contract.noted({ name, subject, inbox, header, body }) : undefined;
+        return this.#responding(inbox, counted, noted);
       };
-      if (!admits({ bytes, respond })) return;
+      if (!admits({ bytes, respond: respondTo(undefined) })) return;
       const read = this.#contract.read({ bytes, text: () => textOf(message.data) });
-      if ("refusal" in read) return respond(read.refusal);
-      body = read.value;
-      handle({ ...envelope, body, respond });
+      if ("refusal" in read) return respondTo(undefined)(read.refusal);
+      handle({ subject, body: read.value, inbox, header, bytes, respond: respondTo(read.value) });
     };
     return this.#nc.subscribe(subject, { callback, ...(queue === undefined ? {} : { queue }) });
   }
@@ -99,24 +95,29 @@ export class Responder {
     }));
   }
 
-  #note(asked: Parameters<Contract["noteOf"]>[0], answer: object): void {
-    const note = this.#contract.noteOf(asked, answer);
-    if (note !== undefined) this.#log.info(note.fields, note.text);
+  /** What it returns may be kept for a minute, by a request that waits. So it must not keep the message. */
+  #responding(inbox: string, counted: { errors: number }, noted: Noted | undefined): Unread["respond"] {
+    return (answer) => {
+      if (this.#contract.errorOf(answer) !== undefined) counted.errors++;
+      const note = noted === undefined ? undefined : this.#contract.noteOf(noted, answer);
+      if (note !== undefined) this.#log.info(note.fields, note.text);
+      this.#reply(inbox, answer);
+    };
   }
 
-  #reply(message: Msg, answer: object): void {
+  #reply(inbox: string, answer: object): void {
     const error = this.#contract.errorOf(answer);
     const body = JSON.stringify(answer);
     try {
-      if (error === undefined) return void message.respond(body);
+      if (error === undefined) return this.#nc.publish(inbox, body);
       const sent = headers();
       sent.set("Nats-Service-Error-Code", String(error.number));
       sent.set("Nats-Service-Error", error.sentence);
-      message.respond(body, { headers: sent });
+      this.#nc.publish(inbox, body, { headers: sent });
     } catch {
       // The library throws in two cases. If the connection is closed, no answer can be sent. If the answer is larger
       // than the server accepts, that is not a bug of the service that answered.
-      if (error === undefined) this.#reply(message, this.#contract.tooLarge);
+      if (error === undefined) this.#reply(inbox, this.#contract.tooLarge);
     }
   }
 }

@@ -1,0 +1,57 @@
+// What a responder does with a request's bytes.
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import type { Msg, NatsConnection } from "@nats-io/transport-node";
+import { expect, test } from "vitest";
+import { overNats } from "../../protocol/over-nats.ts";
+import { openLog } from "../../runtime/log.ts";
+import { Responder, type Unread } from "../../runtime/responder.ts";
+import { eventually } from "../kit/poll.ts";
+
+function respond(admits?: (unread: Unread) => boolean) {
+  const sent: string[] = [];
+  const kept: Unread["respond"][] = [];
+  let deliver = (_message: Msg): void => {};
+  const nc = {
+    subscribe(_subject: string, { callback }: { callback: (error: null, message: Msg) => void }) {
+      deliver = (message) => callback(null, message);
+    },
+    publish: (_inbox: string, body: string) => void sent.push(body),
+  } as unknown as NatsConnection;
+  const log = openLog({ level: "info", version: "0", isTerminal: false, write: () => {} })("picker");
+  const endpoint = { name: "lease", subject: "remuda.lease.shop", ...(admits === undefined ? {} : { admits }) };
+  new Responder(nc, overNats, log).serve(endpoint, ({ respond: each }) => void kept.push(each));
+  /** Delivers a request, and returns its bytes. */
+  const ask = (body: string): WeakRef<Uint8Array> => {
+    const data = Buffer.from(body);
+    deliver({ subject: "remuda.lease.shop", reply: "_INBOX.alice.1", data } as unknown as Msg);
+    return new WeakRef(data);
+  };
+  return { ask, kept, sent };
+}
+
+test("keeps nothing of a large request while it waits for its answer", async () => {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  const { ask, kept, sent } = respond();
+  const bytes = ask(JSON.stringify({ waitMs: 60_000, padding: "x".repeat(500_000) }));
+  await eventually(() => {
+    collect();
+    expect(bytes.deref() === undefined).toBe(true);
+  });
+  kept[0]?.({ leaseId: "l_1" });
+  expect(sent).toEqual(['{"leaseId":"l_1"}']);
+});
+
+test("asks whether there is room for a request by its size alone, before it reads the request", () => {
+  const sizes: number[] = [];
+  const { ask, kept, sent } = respond(({ bytes, respond: each }) => {
+    sizes.push(bytes);
+    each({ code: "overloaded", message: "full" });
+    return false;
+  });
+  ask("not JSON at all");
+  expect(sizes).toEqual([15]);
+  expect(kept).toEqual([]);
+  expect(sent).toEqual(['{"code":"overloaded","message":"full"}']);
+});
