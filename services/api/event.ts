@@ -70,8 +70,8 @@ export function eventRoutes(api: Api, { ledgers, log, isKnown }: EventPorts): ()
       if (gone.signal.aborted) return reply;
       const messages = ledgers.follow(pool, asked.value ?? { seq: last.seq, at: last.storedAt }, gone.signal);
       const stream = new PassThrough();
-      const show = request.user.role === "admin" ? (text: string): string => text : shownCommit;
-      void write(messages, { stream, show, isKnown: () => isKnown(request) }, gone)
+      const show = request.user.role === "admin" ? undefined : shownCommit;
+      void write(messages, { stream, show, readers, isKnown: () => isKnown(request) }, gone)
         .catch((error: unknown) => void refusalOf(error, log)) // Logged if it is a bug.
         .finally(() => stream.end());
       return reply
@@ -84,11 +84,21 @@ export function eventRoutes(api: Api, { ledgers, log, isKnown }: EventPorts): ()
   return () => readers.count;
 }
 
+const messageEnd = Buffer.from("\n\n");
+
 type Commits = ReturnType<Ledgers["follow"]>;
+
+interface Reader {
+  stream: PassThrough;
+  /** A commit as this user may see it. Undefined: as it is stored. */
+  show: ((commit: string) => string) | undefined;
+  readers: Readers;
+  isKnown: () => boolean;
+}
 
 async function write(
   messages: Commits,
-  { stream, show, isKnown }: { stream: PassThrough; show: (commit: string) => string; isKnown: () => boolean },
+  { stream, show, readers, isKnown }: Reader,
   gone: AbortController,
 ): Promise<void> {
   const heartbeat = setInterval(() => {
@@ -101,7 +111,13 @@ async function write(
     stream.write(`retry: ${retryMs}\n\n`);
     for await (const { seq, bytes } of messages) {
       if (gone.signal.aborted) return;
-      if (!stream.write(`id: ${seq}\ndata: ${show(Buffer.from(bytes).toString())}\n\n`)) await roomIn(stream, gone);
+      let hasRoom = true;
+      await readers.work(() => {
+        if (gone.signal.aborted) return; // While it waited for its turn.
+        const commit = show === undefined ? bytes : Buffer.from(show(Buffer.from(bytes).toString()));
+        hasRoom = stream.write(Buffer.concat([Buffer.from(`id: ${seq}\ndata: `), commit, messageEnd]));
+      });
+      if (!hasRoom) await roomIn(stream, gone);
     }
   } finally {
     clearInterval(heartbeat);

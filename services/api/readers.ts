@@ -1,15 +1,20 @@
 // Bounds the clients that follow ledgers: in total, and for each user's key. Each holds one batch of commits at most, so
-// their memory is bounded as well. A reader is counted before anything is awaited for it.
+// their memory is bounded as well. A reader is counted before anything is awaited for it. All of them together get at
+// most half of the process's time, so that fast readers of a long ledger do not hold up requests.
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 
 /** Each may hold a batch and one commit more: half a megabyte. */
 const readersMax = 100;
 const readersPerUserMax = 20;
 const retryAfterMs = 5000;
+/** After so much work for readers there is a pause of the same length. */
+const workMs = 5;
 
 export class Readers {
   #count = 0;
   readonly #byUser = new Map<string, number>();
+  #workedMs = 0;
+  #pause: Promise<void> | undefined;
 
   get count(): number {
     return this.#count;
@@ -32,6 +37,22 @@ export class Readers {
         else this.#byUser.set(user, left);
       },
     };
+  }
+
+  /** Does a piece of work for a reader, when it is its turn. */
+  async work(piece: () => void): Promise<void> {
+    while (this.#pause !== undefined) await this.#pause;
+    const began = performance.now();
+    piece();
+    this.#workedMs += performance.now() - began;
+    if (this.#workedMs < workMs) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#pause = promise;
+    setTimeout(() => {
+      this.#pause = undefined;
+      resolve();
+    }, this.#workedMs);
+    this.#workedMs = 0;
   }
 }
 

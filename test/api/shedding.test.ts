@@ -2,11 +2,12 @@
 import { once } from "node:events";
 import { request } from "node:http";
 import { type AddressInfo, connect, type Socket } from "node:net";
-import { expect, onTestFinished, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { openLog } from "../../runtime/log.ts";
 import { buildApi } from "../../services/api/app.ts";
 import type { Asked } from "../../services/api/ask.ts";
 import type { Ledgers } from "../../services/api/ledger.ts";
+import { Readers } from "../../services/api/readers.ts";
 import { eventually } from "../kit/poll.ts";
 import type { Json } from "./http.ts";
 
@@ -70,6 +71,26 @@ test("bounds the readers of events of one user, and leaves room for others", asy
   expect(await Promise.race(all)).toEqual([503, "overloaded"]);
   const other = await Promise.race([get(events, "bob").catch(() => undefined), get("/livez")]);
   expect(other).toEqual([200, undefined]);
+});
+
+test("works for readers of events at most half of the time", async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "performance"] });
+  onTestFinished(() => void vi.useRealTimers());
+  const readers = new Readers();
+  const done: string[] = [];
+  const work = (name: string, ms: number): Promise<void> =>
+    readers.work(() => {
+      vi.advanceTimersByTime(ms);
+      done.push(name);
+    });
+  await work("short", 1);
+  await work("long", 30);
+  const next = work("next", 1);
+  await vi.advanceTimersByTimeAsync(30);
+  expect(done).toEqual(["short", "long"]); // As long as both took: 31 ms.
+  await vi.advanceTimersByTimeAsync(1);
+  await next;
+  expect(done).toEqual(["short", "long", "next"]);
 });
 
 test("keeps an upload's room until its job is over, and stops the job when its client has gone", async () => {
