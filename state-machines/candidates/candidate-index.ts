@@ -52,6 +52,8 @@ export class CandidateIndex {
   leasable = 0;
   /** Matching proxies, resting or not. */
   size = 0;
+  /** Those of them that share an exit, and so its limits, with another one. */
+  sharing = 0;
   /** Grows whenever another proxy may have become ready. */
   changes = 0;
   readonly #state: PoolState;
@@ -105,6 +107,7 @@ export class CandidateIndex {
     this.#strategy = strategyOf(this.#state);
     this.#held.fill(0);
     this.size = 0;
+    this.sharing = 0;
     this.leasable = 0;
     this.#pauses?.clear();
     this.#unseen = this.#state.proxies.values();
@@ -317,6 +320,7 @@ export class CandidateIndex {
     for (let i = 0; i < restPlace; i++) if ((held & (1 << i)) !== 0) this.#held[i]! += sign * size;
     this.#held[restPlace]! += sign * ((held & restBit) !== 0 ? size : resting);
     if (held === 0) this.leasable += sign * (size - resting);
+    if (size > 1) this.sharing += sign * size;
   }
 }
 

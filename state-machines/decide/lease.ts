@@ -3,7 +3,7 @@ import type { LimitedBy } from "../../events/refusal.ts";
 import type { LeaseRequest, ReleaseReply } from "../../protocol/lease.ts";
 import { invalid, overloaded, type Refusal, refuse } from "../../protocol/refusal.ts";
 import { hostOf } from "../../protocol/target.ts";
-import type { Chosen } from "../candidates/candidate-index.ts";
+import type { CandidateIndex, Chosen } from "../candidates/candidate-index.ts";
 import type { CandidateIndexes } from "../candidates/candidates.ts";
 import { isResting } from "../candidates/group.ts";
 import { retryAt } from "../candidates/retry.ts";
@@ -249,11 +249,17 @@ function exhausted(state: PoolState, asked: Asked, at = grantableAt(state, asked
         ? `No further lease for this holder: it has the ${state.rules.policy.holder.leasesMax} open leases that the policy's holder.leasesMax allows.`
         : isBound
           ? "The proxy that this session is bound to cannot be leased now: it is at a limit, or rests for a moment."
-          : "No proxy can be leased now: every one that matches is at a limit, at rest or excluded.";
+          : `No proxy can be leased now: every one that matches is at a limit, at rest or excluded.${shared(plain)}`;
   return refuse("pool-exhausted", why, {
     retryAfterMs: at === Infinity ? retryUnknownMs : Math.max(1, at - state.at),
     limitedBy,
   });
+}
+
+function shared({ sharing, size }: CandidateIndex): string {
+  return sharing === 0
+    ? ""
+    : ` ${sharing} of the ${size} that match share an exit with another one, and so its limits.`;
 }
 
 function heldBackAlone(state: PoolState, proxy: Proxy, minUses: number): ReturnType<typeof heldBack> {

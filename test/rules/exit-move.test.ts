@@ -401,3 +401,18 @@ test("moves slots and leases along when the exit of a lone proxy is renamed", ()
   pool.report(lease, { status: 200 });
   expect(pool.refused().limitedBy).toMatchObject({ rate: 1, concurrency: 0 });
 });
+
+test("a refusal says how many of the matching proxies share an exit, also after moves and retirements", () => {
+  const pool = new TestPool({ ...off, rate: { limit: 1, windowMs: 60_000 } });
+  pool.add(proxyLines(2), at("a"));
+  const [third] = pool.add(proxyLines(1, 3), at("b"));
+  const said = (): string | undefined => / (\d+ of the \d+) that match share an exit/.exec(pool.refused().message)?.[1];
+  for (let n = 0; n < 2; n++) pool.report(pool.granted(), { status: 200 });
+  expect(said()).toBe("2 of the 3");
+  pool.add(proxyLines(1, 3), at("a"));
+  expect(said()).toBe("3 of the 3");
+  pool.retire(third!);
+  expect(said()).toBe("2 of the 2");
+  pool.retire(pool.add(proxyLines(1))[0]!);
+  expect(said()).toBeUndefined();
+});
