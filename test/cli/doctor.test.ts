@@ -12,6 +12,7 @@ import { findingsOf, ok } from "../../cli/finding.ts";
 import { readNatsUrl } from "../../runtime/nats-url.ts";
 import { startTestBroker } from "../kit/broker.ts";
 import { runCommand } from "../kit/command.ts";
+import { eventually } from "../kit/poll.ts";
 import { type RemudaProcess, startRemuda, stopAllRemudas } from "../kit/process.ts";
 
 let dataDir: string;
@@ -267,6 +268,35 @@ describe("an external broker", () => {
     expect(found).toContainEqual(expect.stringMatching(/^problem: .* has max_age 1000000000000/));
     expect(found).toContainEqual(expect.stringMatching(/^problem: .* has discard "old"\. Ledgers need "new"$/));
     expect(found).toContainEqual(expect.stringMatching(/^problem: .* in 1 commits, 9\d % of 0 MiB$/));
+  });
+});
+
+describe("streams", () => {
+  test("names a stream with wrong limits and the cure, while /readyz answers 503", async () => {
+    const nc = await connect(readNatsUrl(service.natsUrlAs("ledger")));
+    onTestFinished(() => nc.close());
+    const call = async (name: string, body: object = {}) =>
+      (await nc.request(`$JS.API.${name}`, JSON.stringify(body))).json<{ config: object }>();
+    const { config } = await call("STREAM.INFO.REMUDA_LEDGER");
+    const ready = async (): Promise<{ status: number; text: string }> => {
+      const answer = await fetch(`${service.httpUrl}/readyz`);
+      return { status: answer.status, text: await answer.text() };
+    };
+    const wrong = /REMUDA_LEDGER has max_msgs 1000000, and Remuda needs -1/;
+    await call("STREAM.UPDATE.REMUDA_LEDGER", { ...config, max_msgs: 1_000_000 });
+    try {
+      await eventually(async () =>
+        expect(await ready()).toMatchObject({ status: 503, text: expect.stringMatching(wrong) }),
+      );
+      const report = await here();
+      expect(report.code).toBe(1);
+      expect(about(report, "stream REMUDA_LEDGER")).toMatchObject([
+        { severity: "problem", what: expect.stringMatching(/needs -1\. Change it: nats stream edit REMUDA_LEDGER/) },
+      ]);
+    } finally {
+      await call("STREAM.UPDATE.REMUDA_LEDGER", config);
+    }
+    await eventually(async () => expect(await ready()).toMatchObject({ status: 200 }));
   });
 });
 
