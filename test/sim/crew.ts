@@ -15,6 +15,9 @@ export interface Work {
   onRun(told: Told): boolean;
 }
 
+/** They have loaded the packages, and wait for the next work. They do not keep the process alive. */
+const idle: Worker[] = [];
+
 /** @throws if a thread cannot load the service, for example because a fault's text is not in its source. */
 export async function runSeeds(work: Work): Promise<void> {
   const seeds = work.seeds[Symbol.iterator]();
@@ -27,15 +30,15 @@ export async function runSeeds(work: Work): Promise<void> {
   await Promise.all(Array.from({ length: work.threads }, () => runThread()));
 
   async function runThread(): Promise<void> {
-    const worker = new Worker(new URL("./thread.ts", import.meta.url), {
-      workerData: { fault: work.fault, alone: work.alone },
-    });
+    const worker = idle.pop() ?? begin();
+    worker.ref();
     try {
       await new Promise<void>((resolve, reject) => {
         const order = (): void => {
           const seed = next();
           if (seed === undefined) return resolve();
-          worker.postMessage({ seed, shrinkMs: work.shrinkMs ?? 0 } satisfies Order);
+          const { fault, alone, shrinkMs = 0 } = work;
+          worker.postMessage({ seed, fault, alone, shrinkMs } satisfies Order);
         };
         worker.on("error", reject);
         worker.on("message", (told: Told) => {
@@ -44,8 +47,16 @@ export async function runSeeds(work: Work): Promise<void> {
         });
         order();
       });
-    } finally {
+    } catch (error) {
       await worker.terminate();
+      throw error;
     }
+    worker.removeAllListeners("error").removeAllListeners("message").unref();
+    idle.push(worker);
   }
+}
+
+function begin(): Worker {
+  // The warning is about `stripTypeScriptTypes` alone.
+  return new Worker(new URL("./thread.ts", import.meta.url), { execArgv: ["--disable-warning=ExperimentalWarning"] });
 }

@@ -2,7 +2,7 @@
 // that runs in earnest carries no switch. A piece of source that is not found exactly once is an error: then the code
 // has changed and the fault has to be written anew.
 import { readFileSync } from "node:fs";
-import { registerHooks } from "node:module";
+import { registerHooks, stripTypeScriptTypes } from "node:module";
 import { core, type Edit, type Fault } from "./edit.ts";
 import { exitFaults } from "./exit-faults.ts";
 import { tokenFaults } from "./token-faults.ts";
@@ -388,16 +388,53 @@ export const narrowed: readonly Edit[] = [
   ),
 ];
 
-/** From now on, whatever this thread loads can be narrowed, and has the fault. To be called before the modules are loaded. */
-export function breakOnLoad({ what, edits }: Pick<Fault, "what" | "edits"> = { what: "none", edits: [] }): void {
-  const all = { what, edits: [...narrowed, ...edits] };
-  const files = new Map(all.edits.map(({ file }) => [new URL(file, root).href, file]));
+/**
+ * From now on, whatever this thread loads can be narrowed. A module that is imported with `?fault=name` has the fault,
+ * and so has whatever it imports, anew: a thread that has tried one fault tries the next one with packages and schemas
+ * that are loaded. To be called before the modules are loaded.
+ */
+export function breakOnLoad(): void {
+  const stripped = new Map<string, string>();
   registerHooks({
+    resolve(specifier, context, next) {
+      const resolved = next(specifier, context);
+      const fault = faultIn(context.parentURL);
+      const file = fileOf(resolved.url);
+      if (fault === undefined || file === undefined || unchanging.test(file)) return resolved;
+      return { ...resolved, url: `${resolved.url}?fault=${fault}` };
+    },
     load(url, context, next) {
-      const loaded = next(url, context);
-      const file = files.get(url);
-      if (file === undefined) return loaded;
-      return { ...loaded, source: broken(all, file, readFileSync(new URL(url), "utf8")) };
+      const [fault, file] = [faultIn(url), fileOf(url)];
+      if (file === undefined) return next(url, context);
+      const given = fault === undefined ? { what: "none", edits: [] } : faultNamed(fault);
+      const all = { what: given.what, edits: [...narrowed, ...given.edits] };
+      const isEdited = all.edits.some((edit) => edit.file === file);
+      const text = () => readFileSync(new URL(file, root), "utf8");
+      if (fault === undefined) {
+        const loaded = next(url, context);
+        return isEdited ? { ...loaded, source: broken(all, file, text()) } : loaded;
+      }
+      if (isEdited) return plain(stripTypeScriptTypes(broken(all, file, text())));
+      const source = stripped.get(file) ?? stripTypeScriptTypes(text());
+      stripped.set(file, source);
+      return plain(source);
     },
   });
+}
+
+function plain(source: string) {
+  return { format: "module", source, shortCircuit: true };
+}
+
+/** No fault is in them, and they import nothing that a fault could be in. */
+const unchanging = /^(events|protocol|lists)\//;
+
+function faultIn(url = "file:"): string | undefined {
+  return new URL(url).searchParams.get("fault") ?? undefined;
+}
+
+/** Relative to the root of the project; undefined for a package's. */
+function fileOf(url: string): string | undefined {
+  const [path = ""] = url.split("?");
+  return path.startsWith(root.href) && !path.includes("/node_modules/") ? path.slice(root.href.length) : undefined;
 }
