@@ -3,6 +3,7 @@ import { Argument, Command } from "commander";
 import { type Config, readConfig } from "../runtime/config.ts";
 import { type Address, findAddress, findLedger } from "./address.ts";
 import { sayAlive } from "./alive.ts";
+import { addCompletion } from "./completion.ts";
 import { serviceAt } from "./connection.ts";
 import { addDoctor } from "./doctor.ts";
 import { addEnvironment } from "./environment.ts";
@@ -64,12 +65,14 @@ addPools(program, withService);
 addSources(program, withService);
 addWatch(program, () => findLedger(readConfig(process.env)), withService);
 addTokens(program, () => findLedger(readConfig(process.env)), withService);
-// Imported only for audit commands, because it doubles the time of a command.
+// Imported only where its commands are needed, because it doubles the time of a command.
 const audit = program
   .command("audit")
   .description("answer questions from the ledger: verify it, explain it, show the pool as it was");
-if (process.argv.includes("audit")) (await import("./audit.ts")).addAudit(audit, config);
+if (process.argv.includes("audit") || process.argv.includes("completion"))
+  (await import("./audit.ts")).addAudit(audit, config);
 addDoctor(program);
+addCompletion(program);
 addExamples(program);
 
 endWithReader();

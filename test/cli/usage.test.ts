@@ -11,6 +11,7 @@ import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { addAudit } from "../../cli/audit.ts";
+import { addCompletion } from "../../cli/completion.ts";
 import { addDoctor } from "../../cli/doctor.ts";
 import { addEnvironment } from "../../cli/environment.ts";
 import { examples } from "../../cli/examples.ts";
@@ -22,6 +23,7 @@ import { addSources } from "../../cli/sources.ts";
 import { addTokens } from "../../cli/token.ts";
 import { addUsers } from "../../cli/user.ts";
 import { addWatch } from "../../cli/watch.ts";
+import { proxyStates } from "../../events/proxy.ts";
 import { findTestBinary, startTestBroker } from "../kit/broker.ts";
 import { runCommand } from "../kit/command.ts";
 import { natsThatSays } from "../kit/rejecting-nats.ts";
@@ -94,6 +96,7 @@ test("each command has an example, and each example a command", () => {
   addTokens(program, unasked, unasked);
   addAudit(program.command("audit"), unasked);
   addDoctor(program);
+  addCompletion(program);
   const leaves = (command: Command, words: string[]): string[] =>
     command.commands.length === 0
       ? [words.join(" ")]
@@ -102,6 +105,25 @@ test("each command has an example, and each example a command", () => {
   for (const [command, lines] of Object.entries(examples)) {
     for (const line of lines) expect(line).toContain(`npx remuda ${command}`);
   }
+});
+
+test("bash completes commands, options and choices", async () => {
+  const { stdout } = await runCommand(["completion", "bash"], { dataDir });
+  const completed = (line: string): string[] => {
+    const words = `COMP_WORDS=(${line}); COMP_CWORD=$((\${#COMP_WORDS[@]} - 1)); _remuda; echo "\${COMPREPLY[@]}"`;
+    return execFileSync("bash", ["-c", `${stdout}\n${words}`], { encoding: "utf8" })
+      .trim()
+      .split(" ");
+  };
+  expect(completed('remuda pro""')).toEqual(["proxies"]);
+  expect(completed('remuda proxies re""')).toEqual(["retire", "rest", "revive"]);
+  expect(completed('remuda proxies list --pool x --state ""')).toEqual([...proxyStates]);
+  expect(completed("remuda proxies list --so")).toEqual(["--sort"]);
+  expect(completed('remuda audit what-if --p""')).toEqual(["--pool", "--policy"]);
+  expect(completed('remuda run ""')).toContain("guest-token");
+  for (const shell of ["zsh", "fish"])
+    expect((await runCommand(["completion", shell], { dataDir })).stdout).toContain("what-if");
+  expect((await runCommand(["completion", "tcsh"], { dataDir })).code).toBe(2);
 });
 
 function unasked(): never {
