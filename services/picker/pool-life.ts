@@ -307,6 +307,7 @@ export function phaseOf(life: SnapshotFrom<typeof poolMachine>): Phase | undefin
 const names: Readonly<Record<string, string>> = {
   asking: "asking for its leader",
   folding: "reading its ledger",
+  confirming: "asking again for its leader",
   claiming: "claiming its ledger",
   catchingUp: "ingesting the outcomes stored before",
   preparing: "preparing to serve",

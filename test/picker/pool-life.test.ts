@@ -369,6 +369,8 @@ test("names the phase of a pool that is not led yet, and gives it up when it is 
   await life.end("isLed", false);
   expect(phase()).toEqual({ name: "reading its ledger", progress: undefined });
   await life.end("fold", life.served);
+  expect(phase()).toMatchObject({ name: "asking again for its leader", progress: "3 0" });
+  await life.end("confirm", false);
   expect(phase()).toMatchObject({ name: "claiming its ledger", progress: "3 0" });
   const claiming = life.step("claim");
   life.actor.send({ type: "late", error: new Fault("retry-later", "The pool shop is not led.") });
