@@ -43,10 +43,13 @@ export function addExec(program: Command, withService: WithService): void {
     .addHelpText(
       "after",
       `
-Environment: HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, also in lower case, REMUDA_LEASE_ID, REMUDA_PROXY_ID, REMUDA_PROXY_URL,
-REMUDA_POOL and REMUDA_USES. With --token also REMUDA_TOKEN and REMUDA_TOKEN_ID. All uses of the lease count as made.
-Exit code: that of the command; 128 plus the signal's number if a signal ends it; 126 or 127 if it cannot be run. If no
-lease is granted: 1 (refused), 2 (wrong usage) or 3 (no service). --json prints the end of the lease on stderr.`,
+Environment: HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, also in lower case,
+REMUDA_LEASE_ID, REMUDA_PROXY_ID, REMUDA_PROXY_URL, REMUDA_POOL and REMUDA_USES.
+With --token also REMUDA_TOKEN and REMUDA_TOKEN_ID. All uses of the lease count
+as made.
+Exit code: that of the command; 128 plus the signal's number if a signal ends
+it; 126 or 127 if it cannot be run. If no lease is granted: 1 (refused), 2
+(wrong usage) or 3 (no service). --json prints the end of the lease on stderr.`,
     )
     .action(async (command: string[], options: ExecOptions) => {
       process.exitCode = await exec(withService, command, options);

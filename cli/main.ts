@@ -37,9 +37,11 @@ const program = new Command("remuda")
   .addHelpText(
     "after",
     `
-Exit code: 0 done, 1 refused (stderr begins with the refusal code), 2 wrong usage, 3 no service.
+Exit code: 0 done, 1 refused (stderr begins with the refusal code), 2 wrong
+usage, 3 no service.
 Durations: a number with a unit, such as 500ms, 90s, 10m, 2h or 1d.
-Service: the one that was started here (REMUDA_DATA_DIR, .remuda by default), or the one at REMUDA_NATS_URL.`,
+Service: the one that was started here (REMUDA_DATA_DIR, .remuda by default), or
+the one at REMUDA_NATS_URL.`,
   );
 
 program

@@ -70,16 +70,18 @@ describe("wrong usage", () => {
     const { code, stdout, stderr } = await runCommand([], { dataDir });
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
     expect(stderr).toContain("Exit code: 0 done, 1 refused");
+    expect(stderr.split("\n").filter((line) => line.length > 80)).toEqual([]);
   });
 });
 
 test.each(["up", "run", "proxies add", "exec", "watch", "doctor"])(
-  "remuda %s --help ends with an example",
+  "remuda %s --help ends with an example, and fits into 80 columns",
   async (command) => {
     const { code, stdout, stderr } = await runCommand([...command.split(" "), "--help"], { dataDir });
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     expect(stdout).toContain(`Usage: remuda ${command}`);
     expect(stdout).toContain(`\nFor example:\n  ${examples[command]?.[0]}\n`);
+    expect(stdout.split("\n").filter((line) => line.length > 80)).toEqual([]);
   },
 );
 
