@@ -11,6 +11,7 @@ import { RefusedByServer } from "../runtime/broker/refused-logins.ts";
 import { type Bus, openBus } from "../runtime/bus.ts";
 import { systemClock } from "../runtime/clock.ts";
 import type { Config } from "../runtime/config.ts";
+import type { Defects } from "../runtime/defects.ts";
 import { Fault, messageOf } from "../runtime/fault.ts";
 import { isLoopback } from "../runtime/host.ts";
 import { openLog } from "../runtime/log.ts";
@@ -29,18 +30,15 @@ import { outboundWith } from "../transport/outbound.ts";
 import { atHost, removeAddress, writeAddress } from "./address.ts";
 import { checkDemo, type Demo, demoPool, endLastDemo, startDemo } from "./demo.ts";
 import { brokerUsers, ensureUsers, natsUrlAs, needsKeys, roleOf, usersFileOf, usersOn } from "./login.ts";
+import { onSignals, type Stop, stopAll, watchDefects } from "./parts.ts";
 import { version } from "./version.ts";
-
-type Stop = () => Promise<void> | void;
-
-/** A part that does not stop within this time is abandoned. */
-const stopMsMax = 1800;
 
 const say = (line: string): void => void process.stderr.write(`remuda: ${line}\n`);
 
 export async function up(config: Config, env: NodeJS.ProcessEnv, { demo = false } = {}): Promise<void> {
   if (demo) checkDemo();
   const logOf = logsOf(config);
+  const defects = watchDefects(logOf("up"));
   const stopping: Stop[] = [];
   onSignals(() => stopAll(stopping));
   try {
@@ -55,14 +53,14 @@ export async function up(config: Config, env: NodeJS.ProcessEnv, { demo = false 
     const url = broker?.url ?? config.natsUrl!; // One of the two is set.
     const open = ["default", ...(demo ? [demoPool] : [])];
     const onFrozen = (): void => void broker?.thaw();
-    stopping.push(await startPicker(config, url, { log: logOf("picker"), open, onFrozen }));
-    stopping.push(await runningGuestToken(config, url, logOf("guest-token")));
+    stopping.push(await startPicker(config, url, { log: logOf("picker"), defects, open, onFrozen }));
+    stopping.push(await runningGuestToken(config, url, { log: logOf("guest-token"), defects }));
     const audit = await runningAudit(config, url, logOf("audit"));
     stopping.push(audit.stop);
-    const api = await runningApi(config, url, { log: logOf("api"), refused });
+    const api = await runningApi(config, url, { log: logOf("api"), defects, refused });
     stopping.push(api.stop);
     // An error in the sources file must not make a restart fail, because then no lease could be granted.
-    stopping.push(await startSources(config, url, { log: logOf("sources"), mayBeWrong: true }));
+    stopping.push(await startSources(config, url, { log: logOf("sources"), defects, mayBeWrong: true }));
     const shown = await setUpDemo(config, url, { demo, stopping });
     const listened = broker === undefined ? readNatsUrl(url).servers.join(",") : atHost(url, () => config.natsHost);
     const httpUrl = atHost(api.url, () => config.httpHost);
@@ -84,37 +82,40 @@ export async function up(config: Config, env: NodeJS.ProcessEnv, { demo = false 
 /** One service alone. */
 export async function run(service: keyof typeof alone, config: Config): Promise<void> {
   const url = natsUrlOf(config, service);
+  const log = logsOf(config)(service);
   const stopping: Stop[] = [];
   onSignals(() => stopAll(stopping));
-  const { stop, what } = await alone[service](config, url, logsOf(config)(service));
+  const { stop, what } = await alone[service](config, url, { log, defects: watchDefects(log) });
   stopping.push(stop);
   process.stdout.write(`remuda is ready: ${what} ${maskedNatsUrl(url)}\n`);
 }
 
-type Alone = (config: Config, url: string, log: Logger) => Promise<{ stop: Stop; what: string }>;
+/** `defects`: those of the whole process. */
+type Ports = { log: Logger; defects: Defects };
+type Alone = (config: Config, url: string, ports: Ports) => Promise<{ stop: Stop; what: string }>;
 
 const alone = {
-  picker: async (config, url, log) => ({
-    stop: await startPicker(config, url, { log, open: [] }),
+  picker: async (config, url, ports) => ({
+    stop: await startPicker(config, url, { ...ports, open: [] }),
     what: "a picker at",
   }),
-  async api(config, url, log) {
+  async api(config, url, ports) {
     await checkSettings(config, say);
-    const refused = refusedLogins(config, log);
-    const api = await runningApi(config, url, { log, refused });
+    const refused = refusedLogins(config, ports.log);
+    const api = await runningApi(config, url, { ...ports, refused });
     const stop = async (): Promise<void> => {
       await api.stop();
       refused.close();
     };
     return { stop, what: `HTTP at ${api.url} for` };
   },
-  async sources(config, url, log) {
-    return { stop: await startSources(config, url, { log }), what: `sources of ${config.sourcesFile} for` };
+  async sources(config, url, ports) {
+    return { stop: await startSources(config, url, ports), what: `sources of ${config.sourcesFile} for` };
   },
-  async "guest-token"(config, url, log) {
-    return { stop: await runningGuestToken(config, url, log), what: "an executor of token refreshes at" };
+  async "guest-token"(config, url, ports) {
+    return { stop: await runningGuestToken(config, url, ports), what: "an executor of token refreshes at" };
   },
-  audit: async (config, url, log) => ({ stop: (await runningAudit(config, url, log)).stop, what: "the audit at" }),
+  audit: async (config, url, { log }) => ({ stop: (await runningAudit(config, url, log)).stop, what: "the audit at" }),
 } satisfies Record<string, Alone>;
 
 function natsUrlOf(config: Config, service: string): string {
@@ -140,7 +141,7 @@ function refusedLogins({ dataDir }: Config, log: Logger): RefusedLogins {
 async function runningApi(
   config: Config,
   natsUrl: string,
-  { log, refused }: { log: Logger; refused: RefusedLogins },
+  { log, defects, refused }: Ports & { refused: RefusedLogins },
 ): Promise<RunningApi> {
   const { startApi } = await import("../services/api/server.ts");
   const { httpHost: host, httpPort: port, httpNames: names = [], tls, tlsCa: caFile } = config;
@@ -165,17 +166,18 @@ async function runningApi(
     version: version(),
     log,
     onLoginRefused: (from) => refused.note({ over: "http", host: from }),
+    defects: () => defects.counts,
   });
 }
 
-async function runningGuestToken(config: Config, natsUrl: string, log: Logger): Promise<() => Promise<void>> {
+async function runningGuestToken(config: Config, natsUrl: string, ports: Ports): Promise<() => Promise<void>> {
   const { startGuestToken } = await import("../services/guest-token/server.ts");
   const requests = natsUrlAs(config, natsUrl, "guest-token");
   const events = natsUrlAs(config, natsUrl, "guest-token-events");
   return startGuestToken({
     natsUrls: { requests, events },
     caFile: config.tlsCa,
-    log,
+    ...ports,
     outbound: outboundWith(config.outboundAllow),
   });
 }
@@ -225,7 +227,7 @@ async function manageBroker(
 async function startPicker(
   config: Config,
   url: string,
-  { log, open: pools, onFrozen }: { log: Logger; open: string[]; onFrozen?: () => void },
+  { log, defects, open: pools, onFrozen }: Ports & { open: string[]; onFrozen?: () => void },
 ): Promise<() => Promise<void>> {
   const key = loadKey(config.dataDir);
   const signer = loadSigningKey(config.dataDir);
@@ -253,6 +255,7 @@ async function startPicker(
     key,
     signer,
     log,
+    defects,
     version: version(),
     ledgerBytesMax,
     poolsMax,
@@ -278,7 +281,7 @@ async function startPicker(
 async function startSources(
   config: Config,
   url: string,
-  { log, mayBeWrong = false }: { log: Logger; mayBeWrong?: boolean },
+  { mayBeWrong = false, ...ports }: Ports & { mayBeWrong?: boolean },
 ): Promise<() => Promise<void>> {
   const { Sources } = await import("../services/sources/sources.ts");
   const open = (name: Role): Promise<Bus> =>
@@ -289,7 +292,7 @@ async function startSources(
   const outbound = outboundWith(config.outboundAllow);
   const users = usersOn(config, url);
   const sources = new Sources({
-    ...{ front, pools: poolsOver(requests), clock: systemClock, log, outbound, file, folder },
+    ...{ front, pools: poolsOver(requests), clock: systemClock, outbound, file, folder, ...ports },
     // A user that the file does not have yet is an administrator of none.
     poolsOf: users && ((name) => (users(name) ?? { pools: [] }).pools),
   });
@@ -327,27 +330,6 @@ async function setUpDemo(
   const started = await startDemo(await pools(), config.dataDir);
   stopping.push(() => started.stop());
   return started;
-}
-
-function onSignals(stop: () => Promise<void>): void {
-  let asked = false;
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-    process.on(signal, () => {
-      if (asked) return;
-      asked = true;
-      setTimeout(() => process.exit(1), stopMsMax).unref();
-      void stop().then(() => process.exit(0));
-    });
-  }
-}
-
-/** Stops all parts, the last first. A part that fails to stop ends with the process. */
-async function stopAll(stopping: Stop[]): Promise<void> {
-  for (const stop of stopping.splice(0).reverse()) {
-    await Promise.resolve()
-      .then(stop)
-      .catch(() => {});
-  }
 }
 
 function logsOf({ logLevel: level }: Config): (service: string) => Logger {

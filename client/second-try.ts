@@ -1,6 +1,7 @@
 // The second try of a request whose guest token was rejected: with the next token, never with the one that was just
-// rejected. If there is no other token, the caller gets the first answer.
+// rejected. If there is no other token, or the service refuses, the caller gets the first answer.
 import type { Response } from "undici";
+import { RemudaRefusal } from "./fault.ts";
 import { type FetchInit, type FetchInput, isRepeatable, originOf, signalOf } from "./fetch.ts";
 import { orAborted } from "./port.ts";
 import { TokenKept, type TokenUse } from "./token.ts";
@@ -33,7 +34,8 @@ export async function fetchWithToken(
     await response.body?.cancel();
     return second.response;
   } catch (error) {
-    if (error instanceof TypeError && error.cause instanceof TokenKept) return response;
+    const why = error instanceof TypeError ? error.cause : error;
+    if (why instanceof TokenKept || why instanceof RemudaRefusal) return response;
     throw error;
   }
 }

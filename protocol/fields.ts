@@ -21,7 +21,7 @@ interface Field {
   isAmount: boolean;
   /** Names from outside, such as labels. */
   isRecord: boolean;
-  inner: Fields | undefined;
+  inner: ((value: Record<string, unknown>) => Fields | undefined) | undefined;
 }
 type Fields = ReadonlyMap<string, Field>;
 
@@ -57,7 +57,8 @@ function withFields(fields: Fields, body: Record<string, unknown>, to: { path: s
       if (typeof value === "number" && !Number.isInteger(value)) set(name, Math.ceil(value));
     } else if (isObject(value)) {
       const inside = field.isRecord ? withoutNulls(value) : value;
-      const inner = field.inner && withFields(field.inner, inside, { ...to, path: `${to.path}${name}.` });
+      const known = field.inner?.(value);
+      const inner = known && withFields(known, inside, { ...to, path: `${to.path}${name}.` });
       if ((inner ?? inside) !== value) set(name, inner ?? inside);
     }
   }
@@ -84,7 +85,22 @@ function fieldOf(schema: z.core.$ZodType): Field {
     keepsNull: z.safeParse(schema, null).success,
     isAmount: amounts.has(inner),
     isRecord: inner instanceof z.ZodPipe || inner instanceof z.ZodRecord,
-    inner: inner instanceof z.ZodObject ? fieldsOf(inner) : undefined,
+    inner: innerOf(inner),
+  };
+}
+
+/** Of several shapes, the value's own word says which one it has. */
+function innerOf(schema: z.core.$ZodType): Field["inner"] {
+  if (schema instanceof z.ZodObject) {
+    const fields = fieldsOf(schema);
+    return () => fields;
+  }
+  if (!(schema instanceof z.ZodDiscriminatedUnion)) return undefined;
+  const { discriminator } = schema.def;
+  const shapes = schema.options.filter((option) => option instanceof z.ZodObject);
+  return (value) => {
+    const shape = shapes.find(({ shape }) => z.safeParse(shape[discriminator], value[discriminator]).success);
+    return shape && fieldsOf(shape);
   };
 }
 

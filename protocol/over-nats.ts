@@ -59,6 +59,9 @@ export const overNats = {
     if (!isAct(noted.verb)) return undefined;
     return { text: "an administrator's request was carried out", fields: noted };
   },
+  failed: refuse("unavailable", "The request could not be answered because of a bug. The service's log names it.", {
+    retryAfterMs: 1000,
+  }),
   tooLarge: refuse("too-large", "The answer is larger than the NATS server accepts. Ask for less (limit)."),
 };
 

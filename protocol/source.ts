@@ -36,13 +36,13 @@ const headersSchema = z.preprocess(
   ),
 );
 
-const fromUrl = z.strictObject({
+const fromUrl = {
   kind: z.literal("url"),
   url: urlSchema,
   headers: headersSchema.default({}),
   timeoutMs: timeoutSchema.default(30_000),
-});
-const fromPool = z.strictObject({ kind: z.literal("pool"), pool: poolNameSchema, labels: labelsSchema.optional() });
+};
+const fromPool = { kind: z.literal("pool"), pool: poolNameSchema, labels: labelsSchema.optional() };
 const fromFile = z.strictObject({ kind: z.literal("file"), path: z.string().min(1).max(4096) });
 const fromCommand = z.strictObject({
   kind: z.literal("command"),
@@ -59,39 +59,41 @@ const common = {
   scheme: listSchemeSchema.optional(),
   /** Retires proxies that the source no longer lists. */
   retire: z.boolean().default(false),
-  /**
-   * When fewer than `leasableMin` proxies could be leased now, the source is read at once, and the webhook is called.
-   */
-  refill: z
-    .strictObject({
-      leasableMin: z.int().min(1),
-      everyMsMin: z.int().min(1000).max(86_400_000).default(60_000),
-      webhook: urlSchema.optional(),
-    })
-    .optional(),
-  /** Tries unused proxies, at most this many a minute: one request through each, which counts as a use. */
-  probe: z
-    .strictObject({
-      url: urlSchema,
-      perMinute: z.int().min(1, "must be at least 1").max(6000, "must be at most 6000"),
-      timeoutMs: z.int().min(100).max(60_000, "must be at most 60000 ms").default(10_000),
-      /** Another status means that the answer is not the target's. Absent: the pool's policy classifies the status. */
-      expectStatus: z.int().min(200).max(599).optional(),
-    })
-    .optional(),
+};
+/** When fewer than `leasableMin` proxies could be leased now, the source is read at once, and the webhook is called. */
+const refill = {
+  leasableMin: z.int().min(1),
+  everyMsMin: z.int().min(1000).max(86_400_000).default(60_000),
+  webhook: urlSchema.optional(),
+};
+/** Tries unused proxies, at most this many a minute: one request through each, which counts as a use. */
+const probe = {
+  url: urlSchema,
+  perMinute: z.int().min(1, "must be at least 1").max(6000, "must be at most 6000"),
+  timeoutMs: z.int().min(100).max(60_000, "must be at most 60000 ms").default(10_000),
+  /** Another status means that the answer is not the target's. Absent: the pool's policy classifies the status. */
+  expectStatus: z.int().min(200).max(599).optional(),
 };
 
-/** A source configured by request. It has no field that would let the sender read files or run programs here. */
-export const sourceRequestSchema = z.strictObject({
+/**
+ * A source configured by request. It has no field that would let the sender read files or run programs here. Unknown
+ * fields are ignored, and named in the reply.
+ */
+export const sourceRequestSchema = z.object({
   ...common,
-  from: z.discriminatedUnion("kind", [fromUrl, fromPool], {
+  refill: z.object(refill).optional(),
+  probe: z.object(probe).optional(),
+  from: z.discriminatedUnion("kind", [z.object(fromUrl), z.object(fromPool)], {
     error: 'must be of kind "url" or "pool"; "file" and "command" can only be set in the file',
   }),
 });
+/** In the file an unknown field is an error, because its operator is there to correct it. */
 export const sourceSchema = z.strictObject({
   ...common,
+  refill: z.strictObject(refill).optional(),
+  probe: z.strictObject(probe).optional(),
   pool: poolNameSchema.default("default"),
-  from: z.discriminatedUnion("kind", [fromUrl, fromPool, fromFile, fromCommand]),
+  from: z.discriminatedUnion("kind", [z.strictObject(fromUrl), z.strictObject(fromPool), fromFile, fromCommand]),
 });
 export type Source = z.infer<typeof sourceSchema>;
 

@@ -6,12 +6,15 @@ import { messageOf } from "./fault.ts";
 /** The kinds of parts: fixed words, for a metric's label. */
 export type Part = "pool" | "source" | "probe" | "refill" | "executor" | "refresh" | "request" | "process";
 
+export type DefectCounts = Partial<Record<Part, number>>;
+
 /** Of more, no further stack is shown. */
 const knownMax = 1000;
 
 export class Defects {
   /** How many, for each kind of part that had any. */
-  readonly counts: Partial<Record<Part, number>> = {};
+  readonly counts: DefectCounts = {};
+  readonly #ofPools = new Map<string, number>();
   readonly #log: Pick<Logger, "error">;
   readonly #known = new Set<string>();
 
@@ -19,9 +22,15 @@ export class Defects {
     this.#log = log;
   }
 
+  /** How often this pool's leader, or its life in this process, has failed. */
+  ofPool(pool: string): number {
+    return this.#ofPools.get(pool) ?? 0;
+  }
+
   /** @param where names and ids, for the log. */
-  note(part: Part, error: unknown, where: object = {}): void {
+  note(part: Part, error: unknown, where: { pool?: string; [name: string]: unknown } = {}): void {
     this.counts[part] = (this.counts[part] ?? 0) + 1;
+    if (part === "pool" && where.pool !== undefined) this.#ofPools.set(where.pool, this.ofPool(where.pool) + 1);
     const why = messageOf(error);
     const stack = error instanceof Error ? (error.stack ?? why) : why;
     const isNew = !this.#known.has(stack) && this.#known.size < knownMax;

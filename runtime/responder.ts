@@ -3,6 +3,7 @@
 // Invariant: an answer goes to an inbox or nowhere.
 import { headers, type Msg, type NatsConnection, type Subscription } from "@nats-io/transport-node";
 import type { Logger } from "pino";
+import { Defects } from "./defects.ts";
 
 /** @param Noted what the log may say of a request; small, however large the request is. */
 export interface Contract<Noted> {
@@ -13,6 +14,8 @@ export interface Contract<Noted> {
   noted(asked: Omit<Asked, keyof Unread> & { name: string }): Noted;
   /** What the log says of an answer, at `info`. Undefined: nothing. */
   noteOf(noted: Noted, answer: object): { text: string; fields: object } | undefined;
+  /** Sent if a request cannot be answered because of a bug. */
+  failed: object;
   /** Sent in place of an answer that exceeds the server's size limit. */
   tooLarge: object;
 }
@@ -31,6 +34,9 @@ export interface Asked extends Unread {
   header: (name: string) => string | undefined;
 }
 
+/** Answers a request. If it fails, the request is answered all the same. */
+export type Handle = (asked: Asked) => Promise<void> | undefined | void;
+
 export interface Endpoint {
   name: string;
   subject: string;
@@ -45,13 +51,20 @@ export class Responder<Noted = object> {
   readonly #nc: NatsConnection;
   readonly #contract: Contract<Noted>;
   readonly #log: Logger;
+  readonly #defects: Pick<Defects, "note">;
   /** By name, over all subjects that are served under it. */
   readonly #counts = new Map<string, { requests: number; errors: number }>();
 
-  constructor(nc: NatsConnection, contract: Contract<Noted>, log: Logger) {
+  constructor(
+    nc: NatsConnection,
+    contract: Contract<Noted>,
+    log: Logger,
+    defects: Pick<Defects, "note"> = new Defects(log),
+  ) {
     this.#nc = nc;
     this.#contract = contract;
     this.#log = log;
+    this.#defects = defects;
   }
 
   /**
@@ -61,7 +74,7 @@ export class Responder<Noted = object> {
    */
   serve(
     given: { name: string; subject: string; queue?: string; admits?: (unread: Unread) => boolean },
-    handle: (asked: Asked) => void,
+    handle: Handle,
   ): Subscription {
     const { name, subject, queue, admits = () => true } = given;
     const counted = this.#counts.get(name) ?? { ...none };
@@ -78,10 +91,20 @@ export class Responder<Noted = object> {
         const noted = isLogged ? this.#contract.noted({ name, subject, inbox, header, body }) : undefined;
         return this.#responding(inbox, counted, noted);
       };
-      if (!admits({ bytes, respond: respondTo(undefined) })) return;
-      const read = this.#contract.read({ bytes, text: () => textOf(message.data) });
-      if ("refusal" in read) return respondTo(undefined)(read.refusal);
-      handle({ subject, body: read.value, inbox, header, bytes, respond: respondTo(read.value) });
+      let respond = respondTo(undefined);
+      const failed = (error: unknown): void => {
+        this.#defects.note("request", error, { verb: name, subject });
+        respond(this.#contract.failed);
+      };
+      try {
+        if (!admits({ bytes, respond })) return;
+        const read = this.#contract.read({ bytes, text: () => textOf(message.data) });
+        if ("refusal" in read) return respond(read.refusal);
+        respond = respondTo(read.value);
+        handle({ subject, body: read.value, inbox, header, bytes, respond })?.catch(failed);
+      } catch (error) {
+        failed(error);
+      }
     };
     return this.#nc.subscribe(subject, { callback, ...(queue === undefined ? {} : { queue }) });
   }

@@ -23,6 +23,8 @@ export interface ApiPorts {
   ask: AskFor;
   ledgers: Ledgers;
   log: Logger;
+  /** How many parts of this process failed because of bugs. Absent: none is counted. */
+  defects?: (() => Readonly<Record<string, number>>) | undefined;
   version: string;
   /** Which requests are let in. */
   door: Door;
@@ -120,14 +122,15 @@ function bareApi({ log, certificate }: ApiPorts, enter: onRequestAsyncHookHandle
 }
 
 /** @param isKnown whether the sender would still be let in. */
-function addRoutes(api: Api, { ledgers, log }: ApiPorts, isKnown: (request: FastifyRequest) => boolean): void {
+function addRoutes(api: Api, ports: ApiPorts, isKnown: (request: FastifyRequest) => boolean): void {
+  const { ledgers, log, defects = () => ({}) } = ports;
   leaseRoute(api);
   outcomeRoute(api);
   proxyRoutes(api);
   poolRoute(api);
   verbRoutes(api);
   const followers = eventRoutes(api, { ledgers, log, isKnown });
-  healthRoutes(api, { ledgers, followers });
+  healthRoutes(api, { ledgers, followers, defects });
 }
 
 /**

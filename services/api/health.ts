@@ -22,6 +22,8 @@ const lookMsMax = 4000;
 interface HealthPorts {
   ledgers: Ledgers;
   followers: () => number;
+  /** Of the whole process. */
+  defects: () => Readonly<Record<string, number>>;
 }
 
 export function healthRoutes(api: Api, ports: HealthPorts): void {
@@ -70,8 +72,9 @@ export function healthRoutes(api: Api, ports: HealthPorts): void {
     },
     async (request, reply) => {
       reply.header("content-type", "text/plain; version=0.0.4; charset=utf-8");
+      const counted = { followers: ports.followers(), defects: ports.defects() };
       const families = await Promise.all([poolsInNumbers(ports, request), ledgerInNumbers(ports.ledgers)]);
-      return showMetrics([...families.flat(), ...ownFamilies({ followers: ports.followers(), durations, stalls })]);
+      return showMetrics([...families.flat(), ...ownFamilies({ ...counted, durations, stalls })]);
     },
   );
 }
@@ -167,8 +170,19 @@ async function ledgerInNumbers(ledgers: Ledgers): Promise<Family[]> {
   ];
 }
 
-function ownFamilies(own: { followers: number; durations: Durations; stalls: StallWatch }): Family[] {
+function ownFamilies(own: {
+  followers: number;
+  defects: Readonly<Record<string, number>>;
+  durations: Durations;
+  stalls: StallWatch;
+}): Family[] {
   return [
+    {
+      name: "remuda_defects_total",
+      type: "counter",
+      help: "Failures because of bugs in the HTTP process, by kind of part. Each part is started again.",
+      samples: Object.entries(own.defects).map(([part, value]) => ({ labels: { part }, value })),
+    },
     gauge("remuda_event_followers", "Clients that follow a ledger here.", own.followers),
     {
       name: "remuda_http_request_duration_seconds",

@@ -96,6 +96,11 @@ export function poolFamilies(pools: readonly MetricsReply[], open: readonly stri
       "Attempts to store a commit whose result was not certain, and that were made again.",
       ({ ambiguousAttempts }) => ambiguousAttempts,
     ),
+    counter(
+      "remuda_pool_defects_total",
+      "Failures of the pool's leader because of bugs. The log names them.",
+      ({ defects }) => defects,
+    ),
     histogram(
       "remuda_leader_stall_seconds",
       "Per second, the longest time that the event loop of the leader's process was blocked.",

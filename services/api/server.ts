@@ -22,6 +22,7 @@ export interface ApiOptions extends Omit<Door, "hasTls"> {
   version: string;
   log: Logger;
   onLoginRefused?: ((host: string) => void) | undefined;
+  defects: () => Readonly<Record<string, number>>;
 }
 
 export interface RunningApi {
@@ -32,7 +33,8 @@ export interface RunningApi {
 
 /** @throws Fault "fix-setup" if it cannot, or must not, listen there; "retry-later" if NATS is away. */
 export async function startApi(options: ApiOptions): Promise<RunningApi> {
-  const { natsUrls, caFile, host, names, userOf, needsKey, certificate, version, log, onLoginRefused } = options;
+  const { natsUrls, caFile, host, names, userOf, needsKey, certificate, version, log, defects, onLoginRefused } =
+    options;
   const { buses, close } = await openBuses(natsUrls, "api", { caFile });
   let api: Api | undefined;
   const stop = async (): Promise<void> => {
@@ -45,7 +47,7 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
     const ledgers = ledgersOn(buses, onTrouble);
     const door = { host, names, userOf, needsKey, hasTls: certificate !== undefined };
     const ask = askOver(buses.requests, ledgers);
-    api = await buildApi({ ask, ledgers, log, version, door, certificate, onLoginRefused });
+    api = await buildApi({ ask, ledgers, log, defects, version, door, certificate, onLoginRefused });
     const { port } = await listen(api, options);
     return { url: `${certificate === undefined ? "http" : "https"}://${inUrl(hereOf(host))}:${port}`, stop };
   } catch (error) {

@@ -247,7 +247,7 @@ export class Leader implements Owner {
       onLook: () => this.leads && this.#onLeading(true),
       onOutcome: () => this.#loop.wake(),
       onStuck: () => void this.#giveUp(),
-    });
+    }).catch((bug: unknown) => this.broke(bug, { leads: false }));
   }
 
   /** The outcomes cannot be read here. If the ledger cannot be read either, no other process would fare better. */

@@ -11,6 +11,7 @@ import { Fault, messageOf } from "../../runtime/fault.ts";
 import type { LastMessages } from "../../runtime/last-messages.ts";
 import { Pulse } from "../../runtime/pulse.ts";
 import type { Responder } from "../../runtime/responder.ts";
+import { Restarts } from "../../runtime/restarts.ts";
 import { StreamRoom } from "../../runtime/room.ts";
 import { openBucket, type SecretsBucket } from "../../runtime/secrets.ts";
 import { watchStalls } from "../../runtime/stall.ts";
@@ -21,7 +22,7 @@ import type { Opener } from "./openers.ts";
 import { Peers } from "./peers.ts";
 import { Phases } from "./phases.ts";
 import { phaseOf, poolMachine } from "./pool-life.ts";
-import type { PickerOptions, Served, Station } from "./serving.ts";
+import { letGo, type PickerOptions, type Served, type Station } from "./serving.ts";
 import { opennessIn, outcomesNews } from "./streams.ts";
 import { anybody, type Who } from "./who.ts";
 import { Witnesses } from "./witness.ts";
@@ -39,6 +40,8 @@ const damagedRetryMs = 10_000;
 export class Leadership {
   readonly #station: Station & { peers: Peers };
   readonly #lives = new Map<string, ActorRefFrom<typeof poolMachine>>();
+  /** Pools whose life ended because of a bug, and the pauses before the next one. */
+  readonly #failed = new Map<string, { restarts: Restarts; until: number }>();
   readonly #openness: LastMessages<boolean>;
   readonly #openPools: OpenPools;
   /** Pools that have a ledger, closed ones included, as of the last scan. */
@@ -186,7 +189,9 @@ export class Leadership {
       const damage = isRefusal(answer) ? this.unusable().find((each) => each.pool === pool) : undefined;
       return damage === undefined ? answer : refuse("unavailable", damage.message, { retryAfterMs: damagedRetryMs });
     }
-    const answer = new Promise<object>((resolve) => led.requests.handle(asked.verb, asked.body, resolve, asked.who));
+    const answer = new Promise<object>((resolve, reject) => {
+      led.requests.handle(asked.verb, asked.body, resolve, asked.who)?.catch(reject);
+    });
     // A leader that is fenced before it has answered never does.
     const answered = new AbortController();
     const over = waitFor(this.#lifeOf(pool), ({ context }) => context.served !== led, { signal: answered.signal });
@@ -201,7 +206,11 @@ export class Leadership {
   async #lead(pool: string): Promise<Fault | undefined> {
     const life = this.#lifeOf(pool);
     life.send({ type: "lead" });
-    return (await waitFor(life, (snapshot) => snapshot.hasTag("settled"))).context.fault;
+    const settled = waitFor(life, (snapshot) => snapshot.hasTag("settled"));
+    return settled.then(
+      ({ context }) => context.fault,
+      () => undefined, // It failed because of a bug, and is tried again.
+    );
   }
 
   #lookAtPhases(): void {
@@ -225,8 +234,10 @@ export class Leadership {
       this.#lookForPurged(commits, sizes);
       this.#names = new Set(sizes.keys());
       // A closed pool has no life, and costs nothing, until it is opened again.
-      for (const [pool, messages] of sizes)
+      for (const [pool, messages] of sizes) {
+        if ((this.#failed.get(pool)?.until ?? 0) > systemClock.monotonic()) continue;
         if (open.has(pool) || this.#lives.has(pool)) this.#lifeOf(pool).send({ type: "seen", messages });
+      }
       // Another picker has deleted it.
       for (const [pool, life] of this.#lives)
         if (!sizes.has(pool) && life.getSnapshot().matches("closed")) life.send({ type: "stop" });
@@ -258,9 +269,25 @@ export class Leadership {
     const present = this.#lives.get(pool);
     if (present !== undefined) return present;
     const life = createActor(poolMachine, { input: { pool, picker: this.#station } });
-    life.subscribe({ complete: () => void this.#lives.delete(pool) });
+    life.subscribe({
+      complete: () => void this.#lives.delete(pool),
+      error: (error) => this.#endFailed(pool, life, error),
+    });
     this.#lives.set(pool, life);
     return life.start();
+  }
+
+  /** The life of a pool has ended because of a bug. The next look at the pools begins another one. */
+  #endFailed(pool: string, life: ActorRefFrom<typeof poolMachine>, error: unknown): void {
+    const { served, openers } = life.getSnapshot().context;
+    this.#lives.delete(pool);
+    this.#station.defects.note("pool", error, { pool });
+    const { restarts } = this.#failed.get(pool) ?? { restarts: new Restarts(systemClock) };
+    this.#failed.set(pool, { restarts, until: systemClock.monotonic() + restarts.pauseMs() });
+    if (served !== undefined) letGo(served);
+    openers.refuse(
+      refuse("unavailable", "The pool cannot be opened now: see the picker's log.", { retryAfterMs: 1000 }),
+    );
   }
 }
 

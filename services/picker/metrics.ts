@@ -37,6 +37,7 @@ export class PoolMetrics {
 
   view(beside: {
     counts: Pick<Counts, "heldBack" | "cancelled">;
+    defects: number;
     outcomeLagMs: number;
     stallMs: HistogramReply;
   }): Omit<MetricsReply, "stats"> {

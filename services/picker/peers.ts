@@ -1,11 +1,13 @@
 // Communication between pickers: requests that only a pool's leader can answer are passed on, and a new leader says
 // that it leads. liveness.ts tells which pools are led.
 import { type Msg, RequestError, type Subscription } from "@nats-io/transport-node";
+import { overNats } from "../../protocol/over-nats.ts";
 import { refuse } from "../../protocol/refusal.ts";
+import { parseJson } from "../../protocol/request.ts";
 import { noticeSubject, noticeSubjects } from "../../protocol/subjects.ts";
 import { type PoolVerb, poolVerbs } from "../../protocol/verbs.ts";
 import { systemClock } from "../../runtime/clock.ts";
-import { isInbox } from "../../runtime/responder.ts";
+import { Responder } from "../../runtime/responder.ts";
 import type { Leader } from "./leader.ts";
 import { Liveness } from "./liveness.ts";
 import type { Seen } from "./pool-time.ts";
@@ -14,6 +16,21 @@ import type { Requests } from "./requests.ts";
 import type { PickerOptions } from "./serving.ts";
 import { isOpen } from "./streams.ts";
 import type { Who } from "./who.ts";
+
+/** A request that another picker passes on. */
+interface Passed {
+  verb: PoolVerb;
+  body: unknown;
+  who: Who;
+}
+
+/** Its requests have been read by another picker, and are larger than that picker received them. */
+const betweenPickers = {
+  ...overNats,
+  read: ({ text }: { text: () => string | undefined }) => parseJson(text() ?? "?"),
+  noted: () => ({}),
+  noteOf: () => undefined,
+};
 
 interface Led {
   pool: string;
@@ -27,15 +44,17 @@ const passOnMs = 5000;
 export class Peers {
   readonly #id: string;
   readonly #buses: PickerOptions["buses"];
+  readonly #responder: Responder;
   readonly #reach: Reach;
   readonly #liveness: Liveness;
 
   /** @param id the id of this picker. */
-  constructor(id: string, options: Pick<PickerOptions, "buses" | "key" | "clock">) {
+  constructor(id: string, options: Pick<PickerOptions, "buses" | "key" | "clock" | "log" | "defects">) {
     this.#id = id;
     this.#buses = options.buses;
     this.#reach = new Reach(options.buses, options.clock ?? systemClock);
     this.#liveness = new Liveness(id, options, this.#reach);
+    this.#responder = new Responder(options.buses.front.nc, betweenPickers, options.log, options.defects);
   }
 
   /** @throws Fault "fix-setup" if the pool's leader has another installation's key. */
@@ -49,7 +68,7 @@ export class Peers {
   }
 
   /** Passes a request on to the picker that leads the pool. */
-  async ask(pool: string, asked: { verb: PoolVerb; body: unknown; who: Who }): Promise<object> {
+  async ask(pool: string, asked: Passed): Promise<object> {
     try {
       const { nc } = this.#buses.follower;
       const reply = await nc.request(leaderSubject(pool), JSON.stringify(asked), { timeout: passOnMs });
@@ -87,8 +106,8 @@ export class Peers {
 
   /** Answers the other pickers until the subscription ends. */
   answer(served: Led): Pick<Subscription, "unsubscribe"> {
-    const callback = (_error: Error | null, message: Msg): void => this.#answer(served, message);
-    const subscription = this.#buses.front.nc.subscribe(leaderSubject(served.pool), { callback });
+    const endpoint = { name: "leader", subject: leaderSubject(served.pool) };
+    const subscription = this.#responder.serve(endpoint, ({ body, respond }) => this.#answer(served, body, respond));
     const remove = this.#liveness.add(served.pool, served.leader);
     return {
       unsubscribe() {
@@ -103,20 +122,12 @@ export class Peers {
     this.#reach.stop();
   }
 
-  #answer(served: Led, message: Msg): void {
-    if (!isInbox(message.reply)) return;
-    const respond = (answer: object): void => void message.respond(JSON.stringify(answer));
-    try {
-      const { verb, body, who } = message.json<{ verb: PoolVerb; body: unknown; who: Who }>();
-      if (!poolVerbs.includes(verb)) throw new Error(`no verb ${String(verb)}`);
-      if (!served.leader.leads) {
-        return respond(refuse("unavailable", "The pool's leader is starting.", { retryAfterMs: 500 }));
-      }
-      if (verb === "pool.open") served.requests.open(body, respond, who);
-      else served.requests.handle(verb, body, respond, who);
-    } catch {
-      respond(refuse("invalid-request", "Only pickers may use this subject."));
-    }
+  #answer({ leader, requests }: Led, asked: unknown, respond: (answer: object) => void): Promise<void> | void {
+    const { verb, body, who } = (asked ?? {}) as Partial<Passed>; // Only pickers may send there.
+    if (verb === undefined || who === undefined || !poolVerbs.includes(verb))
+      return respond(refuse("invalid-request", "Only pickers may use this subject."));
+    if (!leader.leads) return respond(refuse("unavailable", "The pool's leader is starting.", { retryAfterMs: 500 }));
+    return verb === "pool.open" ? requests.open(body, respond, who) : requests.handle(verb, body, respond, who);
   }
 }
 

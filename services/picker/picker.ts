@@ -31,7 +31,7 @@ export class Picker {
 
   constructor(options: PickerOptions) {
     this.#options = options;
-    this.#responder = new Responder(options.buses.front.nc, overNats, options.log);
+    this.#responder = new Responder(options.buses.front.nc, overNats, options.log, options.defects);
     this.#leadership = new Leadership(this.id, options, this.#responder);
     const { buses, log, onFrozen, streamsEveryMs: everyMs } = options;
     this.#needed = neededStreams(buses, options);
@@ -68,14 +68,14 @@ export class Picker {
     const endpointOf = (name: Verb) => ({ name, subject: requestSubject(name, "*") });
     for (const verb of poolVerbs) {
       const served = { ...endpointOf(verb), queue: "remuda" };
-      this.#subscriptions.push(this.#responder.serve(served, (asked) => void this.#poolRequest(verb, asked)));
+      this.#subscriptions.push(this.#responder.serve(served, (asked) => this.#poolRequest(verb, asked)));
     }
     const deletion = { ...endpointOf("pool.delete"), queue: "remuda" };
-    this.#subscriptions.push(this.#responder.serve(deletion, (asked) => void this.#delete(asked)));
+    this.#subscriptions.push(this.#responder.serve(deletion, (asked) => this.#delete(asked)));
     const asked = verbsBy("leader").filter((verb) => verbs[verb].for !== "executors");
     const listed = [...asked, ...poolVerbs, "pool.delete" as const].map(endpointOf);
     const list = { name: "pool.list", subject: poolListSubject, queue: "remuda" };
-    this.#subscriptions.push(this.#responder.serve(list, (asked) => void this.#list(asked)));
+    this.#subscriptions.push(this.#responder.serve(list, (asked) => this.#list(asked)));
     this.#subscriptions.push(
       ...answerDiscovery(nc, {
         name: "remuda",

@@ -38,6 +38,8 @@ export interface RequestPorts {
   watched?: {
     /** When the first outcome after the cursor was stored; undefined if there is none. */
     outcomeStoredAfter(cursor: Cursor): Promise<number | undefined>;
+    /** How often leaders of this pool failed in this process. */
+    defects(): number;
     /** Stalls of this process, sampled each second. */
     stallMs(): HistogramReply;
   };
@@ -50,7 +52,7 @@ const withoutBody: ReadonlySet<z.ZodObject> = new Set(
 
 type HandledVerb = Exclude<LeaderVerb | PoolVerb, "pool.open">;
 type Given<V extends HandledVerb> = z.infer<(typeof contract)[V]["request"]>;
-type Handles = { [V in HandledVerb]: (given: Given<V>, call: Call) => void };
+type Handles = { [V in HandledVerb]: (given: Given<V>, call: Call) => Promise<void> | void };
 
 /** All requests that a pool's leader answers. */
 export class Requests {
@@ -75,7 +77,7 @@ export class Requests {
     renew: (given, call) => this.#ask({ type: "renew", ...given, owner: ownerFor(call.who) }, call),
     release: (given, call) => this.#ask({ type: "release", ...given, owner: ownerFor(call.who) }, call),
     report: ({ outcomes }, call) => this.#report(outcomes, call),
-    "proxies.add": (given, call) => void this.#add(given, call),
+    "proxies.add": (given, call) => this.#add(given, call),
     "proxies.list": (given, call) =>
       this.#page(call, proxyPage(this.#state, given), ({ items, ...next }) => ({ proxies: items, ...next })),
     "proxies.get": ({ id }, call) => this.#look(call, () => this.#proxy(id)),
@@ -96,8 +98,8 @@ export class Requests {
     "token.get": ({ proxyId, waitMs }, call) =>
       this.#ask({ type: "get-token", proxyId, deadline: call.arrivedAt + waitMs }, call),
     "token.reject": (given, call) => this.#ask({ type: "reject-token", ...given }, call),
-    "token.take": (given, call) => void this.#exchange.take(given, call),
-    "token.result": (given, call) => void this.#exchange.result(given, call),
+    "token.take": (given, call) => this.#exchange.take(given, call),
+    "token.result": (given, call) => this.#exchange.result(given, call),
     "pool.get": (_given, call) => this.#look(call, () => shownTo(call.who, viewPool(this.#state))),
     "pool.policy": (given, call) => {
       const refusal = this.#sourceRefused(given.policy);
@@ -105,16 +107,22 @@ export class Requests {
       else this.#ask({ type: "change-policy", ...given, by: call.who.name }, call);
     },
     "pool.stats": (_given, call) => this.#count(call, () => this.#stats()),
-    "pool.metrics": (_given, call) => void this.#metrics(call),
+    "pool.metrics": (_given, call) => this.#metrics(call),
     "pool.close": (given, call) =>
       this.#ask({ type: "close", ...given, by: call.who.name }, call, () => viewPool(this.#state)),
   };
 
   /** A body that does not match its schema is refused in its turn, like every answer. */
-  handle(verb: HandledVerb, body: unknown, respond: Call["respond"], who: Who = anybody, bytes?: number): void {
+  handle(
+    verb: HandledVerb,
+    body: unknown,
+    respond: Call["respond"],
+    who: Who = anybody,
+    bytes?: number,
+  ): Promise<void> | void {
     const { leader } = this.#ports;
     const schema: z.ZodObject = contract[verb].request;
-    const handle = this.#handles[verb] as (given: unknown, call: Call) => void; // Its verb's, as its schema.
+    const handle = this.#handles[verb] as (given: unknown, call: Call) => Promise<void> | void; // Its verb's, as its schema.
     const read = withoutBody.has(schema) ? { value: {}, warnings: [] } : readRequest(schema, body);
     const call = warning({ respond, arrivedAt: leader.now(), who, bytes }, read.warnings);
     if ("value" in read) return handle(read.value, call);
@@ -249,6 +257,7 @@ export class Requests {
       stats: this.#stats(),
       ...leader.metrics.view({
         counts: leader.engine.counts,
+        defects: watched?.defects() ?? 0,
         outcomeLagMs: nextAt === undefined ? 0 : Math.max(0, leader.now() - nextAt),
         stallMs: watched?.stallMs() ?? { le: [], counts: [0], sum: 0 },
       }),

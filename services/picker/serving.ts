@@ -154,6 +154,7 @@ export async function foldPool(
   leader = new Leader({ ...ports, onDefect, ...(leftOut && { leftOut }) }, folded);
   const watched = {
     outcomeStoredAfter: (cursor: Cursor) => outcomeStoredAfter(buses.follower, pool, cursor),
+    defects: () => defects.ofPool(pool),
     stallMs: () => picker.stalls.view(),
   };
   const requests = new Requests({
@@ -166,7 +167,16 @@ export async function foldPool(
   });
   const forgotten = (witness?.forgotten ?? 0) + (loss === undefined ? 0 : 1);
   const keeper = new WitnessKeeper({ pool, leader, witnesses: picker.witnesses, clock, forgotten });
-  const served = { pool, leader, requests, ledger, secrets, keeper, loss, subscriptions: [] };
+  const served = {
+    pool,
+    leader,
+    requests,
+    ledger,
+    secrets,
+    keeper,
+    loss,
+    subscriptions: [],
+  };
   if (signal.aborted) letGo(served);
   return served;
 }

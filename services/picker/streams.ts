@@ -10,9 +10,11 @@ import {
   outcomesStream,
 } from "../../protocol/subjects.ts";
 import type { Bus } from "../../runtime/bus.ts";
+import { systemClock } from "../../runtime/clock.ts";
 import { resultOr } from "../../runtime/fault.ts";
 import { type StoredMessage, storedMessage } from "../../runtime/jetstream-api.ts";
 import { LastMessages } from "../../runtime/last-messages.ts";
+import { Restarts } from "../../runtime/restarts.ts";
 import { type News, StreamNews } from "../../runtime/stream-news.ts";
 import { tail } from "../../runtime/tail.ts";
 import type { OutcomeFeed } from "./outcomes.ts";
@@ -83,10 +85,20 @@ export function outcomeFeed(
   };
   return {
     follow(from, deliver) {
-      void (async () => {
-        for await (const message of tail({ bus, stream, subject, from, news, signal, onTrouble }))
+      const restarts = new Restarts(systemClock);
+      let place = from;
+      const followOn = async (): Promise<void> => {
+        for await (const message of tail({ bus, stream, subject, from: place, news, signal, onTrouble })) {
+          place = { seq: message.seq, at: message.storedAt };
           await deliver(message);
-      })();
+        }
+      };
+      const keepOn = (): Promise<void> =>
+        followOn().catch((bug: unknown) => {
+          onTrouble(bug);
+          systemClock.after(restarts.pauseMs(), () => void keepOn());
+        });
+      void keepOn();
     },
     async last() {
       const last = await storedMessage(bus, stream, { last_by_subj: subject });

@@ -1,8 +1,9 @@
 // An actor that follows one source. It looks once, then waits. The result of the look decides how long it waits. The
-// source's new proxies are probed in parallel.
-import { assign, createActor, fromPromise, setup, waitFor } from "xstate";
+// source's new proxies are probed in parallel. A bug ends the actor, and it is started again with growing pauses.
+import { type Actor, assign, createActor, fromPromise, setup, waitFor } from "xstate";
 import type { Source, SourceReply } from "../../protocol/source.ts";
 import { Fault } from "../../runtime/fault.ts";
+import { Restarts } from "../../runtime/restarts.ts";
 import { doubtMs } from "./doubt.ts";
 import { Look, type LookPorts, type Tally } from "./look.ts";
 import { PoolAway } from "./pool.ts";
@@ -12,6 +13,7 @@ import { PutOff } from "./url.ts";
 
 export interface FollowerPorts extends Omit<LookPorts, "stopping"> {
   onTrouble(why: string): void;
+  onDefect(part: "source" | "probe", bug: unknown): void;
 }
 
 interface Input {
@@ -19,6 +21,9 @@ interface Input {
   look: Look;
   ports: FollowerPorts;
   stopping: AbortSignal;
+  /** Of the actor before this one, which failed. */
+  last?: SourceReply["last"];
+  trouble?: SourceReply["trouble"];
 }
 
 /** Instants are monotonic, except those in `last` and `trouble`. */
@@ -29,8 +34,6 @@ interface Context extends Input {
    * again for it.
    */
   kept?: { reading: Reading; at: number } | undefined;
-  last?: SourceReply["last"];
-  trouble?: SourceReply["trouble"];
   /** Failures of the source in a row. */
   failures: number;
   /** The source said that it must not be asked before this instant. */
@@ -162,27 +165,45 @@ export class Follower {
   readonly source: Source;
   readonly #ports: FollowerPorts;
   readonly #stopping = new AbortController();
-  readonly #actor;
+  readonly #restarts: Restarts;
+  #actor: Actor<typeof sourceMachine>;
   readonly #prober: Prober | undefined;
 
   constructor(source: Source, ports: FollowerPorts) {
     this.source = source;
     this.#ports = ports;
     const { pools, clock, seen, outbound } = ports;
+    this.#restarts = new Restarts(clock);
+    this.#actor = this.#begun();
+    const onDefect = (bug: unknown): void => ports.onDefect("probe", bug);
+    const ids = (): ReadonlySet<string> => seen.named.ids;
+    if (source.probe !== undefined)
+      this.#prober = new Prober(source.pool, source.probe, { pools, clock, outbound, ids, onDefect });
+  }
+
+  #begun(before: Pick<Input, "last" | "trouble"> = {}): Actor<typeof sourceMachine> {
+    const { clock } = this.#ports;
     const { signal: stopping } = this.#stopping;
-    const look = new Look(source, { ...ports, stopping });
-    this.#actor = createActor(sourceMachine, {
-      input: { source, look, ports, stopping },
+    const look = new Look(this.source, { ...this.#ports, stopping });
+    const actor = createActor(sourceMachine, {
+      input: { source: this.source, look, ports: this.#ports, stopping, ...before },
       clock: { setTimeout: (callback, ms) => clock.after(ms, callback), clearTimeout: (cancel) => cancel() },
     });
-    this.#actor.subscribe({
-      error(bug) {
-        throw bug; // Otherwise a look that a caller waits for would end the actor silently.
-      },
+    actor.subscribe({ error: (bug) => this.#beginAgain(bug) });
+    return actor.start();
+  }
+
+  #beginAgain(bug: unknown): void {
+    const { clock, onDefect } = this.#ports;
+    const { last, trouble } = this.#actor.getSnapshot().context;
+    onDefect("source", bug);
+    const since = trouble?.since ?? clock.wall();
+    const why = "it failed because of a bug, which the log of the sources names";
+    clock.after(this.#restarts.pauseMs(), () => {
+      if (this.#stopping.signal.aborted) return;
+      this.#actor = this.#begun({ ...(last && { last }), trouble: { since, why } });
+      this.#actor.send({ type: "look", whole: false });
     });
-    this.#actor.start();
-    if (source.probe !== undefined)
-      this.#prober = new Prober(source.pool, source.probe, { pools, clock, outbound, ids: () => seen.named.ids });
   }
 
   start(): void {

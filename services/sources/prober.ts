@@ -24,6 +24,7 @@ interface ProberPorts {
   outbound: Outbound;
   /** Ids of the proxies that the source names. */
   ids(): ReadonlySet<string>;
+  onDefect(bug: unknown): void;
 }
 
 export class Prober {
@@ -77,7 +78,7 @@ export class Prober {
       }
     } catch (error) {
       // If a pool does not answer, the next proxy is tried at its time.
-      if (!(error instanceof Fault)) throw error;
+      if (!(error instanceof Fault)) this.#ports.onDefect(error);
     }
   }
 

@@ -16,6 +16,7 @@ interface RefillPorts {
   /** Where a webhook may be. */
   outbound: Outbound;
   onTrouble(source: string, why: string): void;
+  onDefect(pool: string, bug: unknown): void;
 }
 
 export class Refill {
@@ -32,7 +33,10 @@ export class Refill {
     const low = followers.filter(({ source }) => source.refill !== undefined);
     const pools = new Set(low.map(({ source }) => source.pool));
     const among = (pool: string): Follower[] => low.filter(({ source }) => source.pool === pool);
-    await Promise.all([...pools].map((pool) => this.#lookAt(pool, among(pool))));
+    const looks = [...pools].map((pool) =>
+      this.#lookAt(pool, among(pool)).catch((bug: unknown) => this.#ports.onDefect(pool, bug)),
+    );
+    await Promise.all(looks);
   }
 
   async #lookAt(pool: string, followers: readonly Follower[]): Promise<void> {

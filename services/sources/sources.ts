@@ -16,9 +16,11 @@ import { requestSubject } from "../../protocol/subjects.ts";
 import { type SourceVerb, verbsBy } from "../../protocol/verbs.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import type { Clock } from "../../runtime/clock.ts";
+import { Defects } from "../../runtime/defects.ts";
 import { codeOf, Fault } from "../../runtime/fault.ts";
 import { releaseLock, takeLock } from "../../runtime/lock.ts";
 import { type Asked, Responder } from "../../runtime/responder.ts";
+import { Restarts } from "../../runtime/restarts.ts";
 import { NotAllowed, type Outbound } from "../../transport/outbound.ts";
 import { circleIn, keyOf, SourcesFile } from "./config.ts";
 import type { Follower } from "./follower.ts";
@@ -34,6 +36,8 @@ export interface SourcesPorts {
   log: Logger;
   /** The pools of a user that sends requests. Undefined: all. Absent: the NATS server has no users. */
   poolsOf?: ((user: string) => readonly string[] | undefined) | undefined;
+  /** Absent: bugs are logged, and counted nowhere. */
+  defects?: Defects | undefined;
   /** Where requests for lists and probes may go. */
   outbound: Outbound;
   file: string;
@@ -53,11 +57,14 @@ export class Sources {
   readonly #refill: Refill;
   readonly #followers = new Map<string, Follower>();
   #subscriptions: Subscription[] = [];
+  readonly #defects: Defects;
+  readonly #restarts: Restarts;
   #cancel = () => {};
   #stopped = false;
+  #hasPlace = false;
   /** Releases the place to the next process. */
   #leave = async () => {};
-  /** Pending while this process waits for its place. */
+  /** Pending while this process takes its place and begins. */
   #taking: Promise<void> = Promise.resolve();
   /** Changes of the file, one after the other. */
   #changing: Promise<unknown> = Promise.resolve();
@@ -65,8 +72,11 @@ export class Sources {
   constructor(ports: SourcesPorts) {
     this.#ports = ports;
     this.#file = new SourcesFile(ports.file);
+    this.#defects = ports.defects ?? new Defects(ports.log);
+    this.#restarts = new Restarts(ports.clock);
     const onTrouble = (source: string, why: string) => ports.log.warn({ source }, why);
-    this.#refill = new Refill({ ...ports, onTrouble });
+    const onDefect = (pool: string, bug: unknown) => this.#defects.note("refill", bug, { pool });
+    this.#refill = new Refill({ ...ports, onTrouble, onDefect });
   }
 
   /**
@@ -75,7 +85,15 @@ export class Sources {
    * @throws Fault "fix-setup" if the file is wrong and `mayBeWrong` is not set: then an operator is there to fix it.
    */
   async start(given: { mayBeWrong?: boolean } = {}): Promise<void> {
-    if (await this.#takePlace(placeWaitSeconds)) return this.#begin(given);
+    const starting = this.#start(given);
+    this.#taking = starting.catch(() => {}); // Told to the caller.
+    await starting;
+  }
+
+  async #start(given: { mayBeWrong?: boolean }): Promise<void> {
+    this.#hasPlace = await this.#takePlace(placeWaitSeconds);
+    if (this.#stopped) return;
+    if (this.#hasPlace) return this.#begin(given);
     this.#ports.log.warn(
       "another process follows the sources of this data directory; this one takes over when that one ends",
     );
@@ -85,25 +103,33 @@ export class Sources {
   async #begin({ mayBeWrong = false }: { mayBeWrong?: boolean }): Promise<void> {
     if (mayBeWrong) await this.#reload();
     else await this.#follow(this.#file.read());
+    if (this.#stopped) return;
+    for (const each of this.#subscriptions) each.unsubscribe();
     const { front, log } = this.#ports;
     const { nc } = front;
     const responder = new Responder(nc, overNats, log);
     this.#subscriptions = verbsBy("sources").map((verb) =>
-      responder.serve({ name: verb, subject: requestSubject(verb, "*") }, (asked) => void this.#answer(verb, asked)),
+      responder.serve({ name: verb, subject: requestSubject(verb, "*") }, (asked) => this.#answer(verb, asked)),
     );
     await nc.flush();
     if (!this.#stopped) this.#plan();
   }
 
-  #waitForPlace(): void {
-    this.#cancel = this.#ports.clock.after(lookMs, () => {
-      this.#taking = this.#takePlace(0)
-        .then((isTaken) => {
-          if (this.#stopped) return;
-          return isTaken ? this.#begin({ mayBeWrong: true }) : this.#waitForPlace();
-        })
-        .catch((error: unknown) => this.#ports.log.error({ err: error }, "the sources cannot be followed"));
+  #waitForPlace(pauseMs = lookMs): void {
+    this.#cancel = this.#ports.clock.after(pauseMs, () => {
+      this.#taking = this.#takeOver().catch((error: unknown) => {
+        if (error instanceof Fault) this.#ports.log.error(`${error.message}; the sources are not followed yet`);
+        else this.#defects.note("source", error);
+        if (!this.#stopped) this.#waitForPlace(this.#restarts.pauseMs());
+      });
     });
+  }
+
+  async #takeOver(): Promise<void> {
+    this.#hasPlace ||= await this.#takePlace(0);
+    if (this.#stopped) return;
+    if (this.#hasPlace) await this.#begin({ mayBeWrong: true });
+    else this.#waitForPlace();
   }
 
   /** Without a lock there is no other process to wait for. */
@@ -134,9 +160,11 @@ export class Sources {
 
   #plan(): void {
     this.#cancel = this.#ports.clock.after(lookMs, () => {
-      void this.#look().finally(() => {
-        if (!this.#stopped) this.#plan();
-      });
+      void this.#look()
+        .catch((bug: unknown) => this.#defects.note("source", bug))
+        .finally(() => {
+          if (!this.#stopped) this.#plan();
+        });
     });
   }
 
@@ -189,6 +217,7 @@ export class Sources {
       ...{ pools, clock, seen, pause, outbound },
       namedElsewhere: (id) => this.#isNamedBesides(source, id),
       onTrouble: (why) => log.warn({ pool: source.pool, source: source.name }, why),
+      onDefect: (part, bug) => this.#defects.note(part, bug, { pool: source.pool, source: source.name }),
     });
   }
 

@@ -49,6 +49,8 @@ function service({ uses = 1 } = {}) {
     token: 1,
     asked: [] as Attempt[],
     hold: async (_attempt: Attempt): Promise<void> => {},
+    /** An answer in place of the usual one. */
+    instead: (_attempt: Attempt): object | undefined => undefined,
     /** A rejection is recorded, and the next token is available. */
     onReport: (): void => void told.token++,
   };
@@ -85,7 +87,7 @@ function service({ uses = 1 } = {}) {
     bytesMax: 100_000,
     async attempt(attempt) {
       told.asked.push(attempt);
-      const answer = reply(attempt);
+      const answer = told.instead(attempt) ?? reply(attempt);
       await told.hold(attempt);
       return answer;
     },
@@ -177,4 +179,20 @@ test("sends no request twice with a rejected token that the service keeps, and u
   expect(seen.map(({ token }) => token)).toEqual(Array.from({ length: 20 }, () => "value-1"));
   good = "value-1";
   expect((await client.fetch(`${url}/data`)).status).toBe(200);
+});
+
+test("gives the caller the first answer when the service refuses a lease for the second try", async () => {
+  const { client, told } = service();
+  let leases = 0;
+  told.instead = ({ verb }) =>
+    verb === "lease" && ++leases === 2
+      ? { code: "token-unavailable", message: "The source does not answer.", retryAfterMs: 60_000 }
+      : undefined;
+  answer = (_request, response) => {
+    response.statusCode = 401;
+    response.end("bad guest token");
+  };
+  const response = await client.fetch(`${url}/data`);
+  expect([response.status, await response.text()]).toEqual([401, "bad guest token"]);
+  expect(seen.map(({ token }) => token)).toEqual(["value-1"]);
 });

@@ -88,6 +88,7 @@ const everything: MetricsReply = {
   eventsPerCommit: histogram,
   answersPerCommit: histogram,
   ambiguousAttempts: 0,
+  defects: 0,
   outcomeLagMs: 0,
   stallMs: histogram,
 };

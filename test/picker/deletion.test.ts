@@ -1,21 +1,26 @@
 // Deleting a closed pool, where it fails half-way or another picker opens the pool meanwhile. A whole picker makes the
 // pool, and the test deletes it with the parts of another one.
 import pino from "pino";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { ledgerStream, ledgerSubject, secretsBucket } from "../../protocol/subjects.ts";
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
+import { overNats } from "../../protocol/over-nats.ts";
+import { ledgerStream, ledgerSubject, noticeSubject, secretsBucket } from "../../protocol/subjects.ts";
 import { atMost } from "../../runtime/at-most.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { Defects } from "../../runtime/defects.ts";
 import { callJs } from "../../runtime/jetstream-api.ts";
 import { Pulse } from "../../runtime/pulse.ts";
+import { Responder } from "../../runtime/responder.ts";
 import { StreamRoom } from "../../runtime/room.ts";
 import { keyOf, openBucket } from "../../runtime/secrets.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
 import { deletePool } from "../../services/picker/deletion.ts";
+import { Leader } from "../../services/picker/leader.ts";
+import { Leadership } from "../../services/picker/leadership.ts";
 import { Picker } from "../../services/picker/picker.ts";
 import type { Station } from "../../services/picker/serving.ts";
 import { lastSequence, outcomesNews } from "../../services/picker/streams.ts";
+import { anybody } from "../../services/picker/who.ts";
 import { Witnesses } from "../../services/picker/witness.ts";
 import { Quotas } from "../../state-machines/queue/quotas.ts";
 import { startTestBroker, type TestBroker } from "../kit/broker.ts";
@@ -104,6 +109,42 @@ test("no longer counts a pool that another picker has deleted among the most tha
   await closedPool("next");
   expect(await ask("pool.open", "one-more")).toMatchObject({ code: "overloaded" });
   expect(await deleted("next")).toEqual({ deleted: true });
+});
+
+test("answers a list of pools although a leader is lost to another picker before it answers", async () => {
+  await eventually(async () => expect(await ask("pool.open", "lost")).toMatchObject({ pool: "lost" }));
+  const submit = vi.spyOn(Leader.prototype, "submit").mockImplementationOnce(() => {
+    bus.nc.publish(noticeSubject("lost"), JSON.stringify({ leader: "another", term: 1000 }));
+  });
+  expect(await ask("pool.list", "all")).toEqual({ pools: [] });
+  submit.mockRestore();
+  await eventually(async () => expect(await ask("pool.close", "lost")).toMatchObject({ pool: "lost" }));
+  expect(await deleted("lost")).toEqual({ deleted: true });
+});
+
+test("begins another life of a pool whose life ended because of a bug, and leads the pool", async () => {
+  const defects = new Defects(log);
+  const options = { ...station.options, defects };
+  const leadership = new Leadership("third", options, new Responder(bus.nc, overNats, log));
+  onTestFinished(() => leadership.stop());
+  let looks = 0;
+  const answer = await new Promise<object>((respond) => {
+    leadership.open("evil", {
+      ...{ respond, who: anybody },
+      get body() {
+        if (++looks > 1) throw new TypeError("planted");
+        return {};
+      },
+    });
+  });
+  expect(answer).toMatchObject({ code: "unavailable" });
+  expect(defects.counts).toEqual({ pool: 1 });
+  const open = { body: {}, who: anybody };
+  expect(await new Promise<object>((respond) => leadership.open("evil", { ...open, respond }))).toMatchObject({
+    pool: "evil",
+  });
+  await leadership.ask("evil", { verb: "pool.close", body: {}, who: anybody });
+  expect(await deleted("evil")).toEqual({ deleted: true });
 });
 
 test("does not delete the ledger of a picker that opens the pool after the deletion's claim", async () => {

@@ -194,6 +194,7 @@ test("does not show a lag of 0 while the outcomes cannot be read", async () => {
   let isThere = true;
   const watched = {
     outcomeStoredAfter: () => (isThere ? Promise.resolve(undefined) : Promise.reject(new Error("the link is down"))),
+    defects: () => 0,
     stallMs: () => ({ le: [], counts: [0], sum: 0 }),
   };
   const { leader, ask } = await opened({ clock, watched });
@@ -590,6 +591,7 @@ test("counts waits, commits, the limits that held requests back, and rejected re
     rejected: {},
     cancelled: 0,
     ambiguousAttempts: 0,
+    defects: 0,
     outcomeLagMs: 0,
   });
   const total = (counts: readonly number[]): number => counts.reduce((sum, each) => sum + each, 0);
@@ -842,7 +844,7 @@ test("bounds its queue in requests and in bytes, with a share for reports, relea
   await ask("proxies.add", { proxies: proxyLines(2) });
   const { leaseId } = await ask("lease");
   const answers: Record<string, unknown>[] = [];
-  const send = (verb: "lease" | "release" | "report" | "renew", body: object, bytes: number): void =>
+  const send = (verb: "lease" | "release" | "report" | "renew", body: object, bytes: number): Promise<void> | void =>
     requests.handle(verb, body, (answer) => void answers.push(answer as Record<string, unknown>), undefined, bytes);
   const unread = { bytes: 512 * 1024, respond: (answer: object) => void answers.push(answer as (typeof answers)[0]) };
   const release = ledger.hold();

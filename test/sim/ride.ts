@@ -82,7 +82,7 @@ export async function ride(worker: Worker, step: number): Promise<void> {
         return;
       const pause = chance.chance(0.5) ? (answer.retryAfterMs ?? 200) : chance.int(5, 400);
       await world.sleep(Math.min(pause, 1500) + chance.int(0, 3));
-    } else return use(worker, answer as unknown as LeaseReply, sentAt + Number(answer["leftMs"]));
+    } else return use(worker, answer as unknown as LeaseReply, sentAt + Number(answer["leftMs"])); // Not refused.
   }
 }
 

@@ -2,13 +2,19 @@
 import { mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pino } from "pino";
 import { expect, onTestFinished, test } from "vitest";
 import { sourceSchema } from "../../protocol/source.ts";
+import type { Bus } from "../../runtime/bus.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { Follower } from "../../services/sources/follower.ts";
 import type { PoolPort } from "../../services/sources/pool.ts";
+import { Refill } from "../../services/sources/refill.ts";
 import { Seen } from "../../services/sources/seen.ts";
+import { Sources } from "../../services/sources/sources.ts";
+import { HandClock } from "../kit/hand-clock.ts";
 import { loopbackAllowed } from "../kit/outbound.ts";
+import { eventually } from "../kit/poll.ts";
 
 test("reads the whole list for a caller that wants it, though another caller looks at the same moment", async () => {
   const folder = mkdtempSync(join(tmpdir(), "follower-test-"));
@@ -20,17 +26,96 @@ test("reads the whole list for a caller that wants it, though another caller loo
   const pools = {
     openedAt: async () => ++readings && 1, // Asked for each list that is read, and not for an unchanged one.
     add: async () => ({ added: 1, already: 0, updated: 0, rejected: [], rejectedCount: 0, ids: ["p_1"] }),
-  } as unknown as PoolPort;
+  } as unknown as PoolPort; // A look at this list uses no more of it.
   const pause = async () => {};
   const follower = new Follower(sourceSchema.parse({ name: "list", from: { kind: "file", path } }), {
     ...{ pools, pause, clock: systemClock, outbound: loopbackAllowed },
     seen: await Seen.open(folder, "list", pause),
     namedElsewhere: () => false,
     onTrouble: () => {},
+    onDefect: () => {},
   });
   onTestFinished(() => follower.stop());
   await follower.lookNow();
   expect(readings).toBe(1);
   await Promise.all([follower.lookNow(), follower.lookNow({ whole: true })]);
   expect(readings).toBe(2);
+});
+
+test("is started again after a bug, with growing pauses, and says so until a look succeeds", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "follower-test-"));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  const path = join(folder, "list.txt");
+  writeFileSync(path, "10.0.0.1:80\n");
+  utimesSync(path, 1, 1);
+  const clock = new HandClock();
+  let planted = 2;
+  const pools = {
+    async openedAt() {
+      if (planted-- > 0) throw new TypeError("planted");
+      return 1;
+    },
+    add: async () => ({ added: 1, already: 0, updated: 0, rejected: [], rejectedCount: 0, ids: ["p_1"] }),
+  } as unknown as PoolPort; // A look at this list uses no more of it.
+  const bugs: unknown[] = [];
+  const pause = async () => {};
+  const follower = new Follower(sourceSchema.parse({ name: "list", from: { kind: "file", path } }), {
+    ...{ pools, pause, clock, outbound: loopbackAllowed },
+    seen: await Seen.open(folder, "list", pause),
+    namedElsewhere: () => false,
+    onTrouble: () => {},
+    onDefect: (part, bug) => bugs.push(part, bug),
+  });
+  onTestFinished(() => follower.stop());
+  await follower.lookNow();
+  expect(bugs).toMatchObject(["source", { message: "planted" }]);
+  clock.move(100);
+  expect(follower.view().trouble?.why).toContain("a bug");
+  await eventually(() => expect(bugs).toHaveLength(4));
+  clock.move(199);
+  expect(follower.isLooking).toBe(false);
+  clock.move(1);
+  await eventually(() => expect(follower.view()).toMatchObject({ last: { added: 1 } }));
+  expect(follower.view().trouble).toBeUndefined();
+});
+
+test("a pool whose floor cannot be checked because of a bug does not keep the other pools from being refilled", async () => {
+  const bugs: string[] = [];
+  const looked: string[] = [];
+  const refill = new Refill({
+    pools: {
+      async leasable(pool: string) {
+        if (pool === "bad") throw new TypeError("planted");
+        return 0;
+      },
+    },
+    ...{ clock: new HandClock(), outbound: loopbackAllowed, onTrouble: () => {} },
+    onDefect: (pool) => bugs.push(pool),
+  });
+  const followerOf = (pool: string): Follower => {
+    const source = { name: "list", pool, refill: { leasableMin: 1, everyMsMin: 1000 } };
+    return { source, lookNow: async () => void looked.push(pool) } as unknown as Follower; // The rest is not asked.
+  };
+  await refill.look(["bad", "good"].map(followerOf));
+  expect([bugs, looked]).toEqual([["bad"], ["good"]]);
+});
+
+test("answers no request after it was stopped in the middle of its start, and leaves its place", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "sources-test-"));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  const subscribed: string[] = [];
+  const nc = { subscribe: (subject: string) => subscribed.push(subject), flush: async () => {} };
+  const front = { nc } as unknown as Bus; // A stopped service uses no more of it.
+  const begun = (): Sources =>
+    new Sources({
+      ...{ front, pools: {} as PoolPort, clock: new HandClock(), log: pino({ level: "silent" }) },
+      ...{ outbound: loopbackAllowed, file: join(folder, "sources.json"), folder },
+    });
+  const sources = begun();
+  const starting = sources.start();
+  await sources.stop();
+  await starting;
+  expect(subscribed).toEqual([]);
+  await begun().start(); // The place is free.
+  expect(subscribed).not.toEqual([]);
 });

@@ -120,7 +120,7 @@ describe("a service of this machine", () => {
 
   test("is not probed through a proxy of this machine", async () => {
     const { hostname: host, port } = new URL(proxy.url);
-    const lease = {
+    const lease: LeaseReply = {
       leaseId: "l_1",
       pool: "p",
       proxyId: "p_1",
@@ -128,10 +128,10 @@ describe("a service of this machine", () => {
       scheme: "http",
       host,
       port: Number(port),
+      ...{ uses: 1, epoch: 0, grantedAt: 0, expiresAt: 90_000, leftMs: 90_000, labels: {} },
     };
-    const counts = { uses: 1, epoch: 0, grantedAt: 0, expiresAt: 90_000, leftMs: 90_000, labels: {} };
     const probing = { url: secretUrl, perMinute: 1, timeoutMs: 5000 };
-    const outcome = await probeThrough({ ...lease, ...counts } as LeaseReply, probing, { signal, outbound: strict });
+    const outcome = await probeThrough(lease, probing, { signal, outbound: strict });
     expect(outcome).toMatchObject({ reason: "client-abort" });
   });
 });
