@@ -15,7 +15,7 @@ import { Reach } from "./reach.ts";
 import type { Requests } from "./requests.ts";
 import type { PickerOptions } from "./serving.ts";
 import { isOpen } from "./streams.ts";
-import type { Who } from "./who.ts";
+import { anybody, type Who } from "./who.ts";
 
 /** A request that another picker passes on. */
 interface Passed {
@@ -123,8 +123,8 @@ export class Peers {
   }
 
   #answer({ leader, requests }: Led, asked: unknown, respond: (answer: object) => void): Promise<void> | void {
-    const { verb, body, who } = (asked ?? {}) as Partial<Passed>; // Only pickers may send there.
-    if (verb === undefined || who === undefined || !poolVerbs.includes(verb))
+    const { verb, body, who = anybody } = (asked ?? {}) as Partial<Passed>; // Only pickers may send there.
+    if (verb === undefined || !poolVerbs.includes(verb))
       return respond(refuse("invalid-request", "Only pickers may use this subject."));
     if (!leader.leads) return respond(refuse("unavailable", "The pool's leader is starting.", { retryAfterMs: 500 }));
     return verb === "pool.open" ? requests.open(body, respond, who) : requests.handle(verb, body, respond, who);
