@@ -1,6 +1,7 @@
 // A leader's work between its claim and its first grant. It looks up the values of tokens, and ingests every outcome
 // that was stored before the claim. From then on it follows the stream as long as it leads.
 import type { Clock } from "../../runtime/clock.ts";
+import type { Ledger } from "../../runtime/ledger.ts";
 import type { Secrets } from "../../runtime/secrets.ts";
 import type { Engine } from "../../state-machines/engine.ts";
 import type { OutcomeFeed, Outcomes } from "./outcomes.ts";
@@ -8,6 +9,7 @@ import { lookUpTokens } from "./token-values.ts";
 
 export interface CatchUpPorts {
   feed: OutcomeFeed;
+  ledger: Pick<Ledger, "head">;
   secrets: Pick<Secrets, "look">;
   clock: Pick<Clock, "after">;
   /** Tells all that this process leads now, under the term. Called again until it resolves. Absent: no client or picker listens. */
@@ -24,10 +26,10 @@ const stuckMs = 5000;
  * @param given.onAnnounced called when all have been told who leads.
  * @param given.onLook called when the engine knows how far it must come.
  * @param given.onOutcome called when one more outcome waits to be ingested.
- * @param given.onStuck called when it has not come forward for seconds, again and again.
+ * @param given.onStuck called when it has not come forward for seconds, although the ledger can be read.
  */
 export async function catchUp(
-  { feed, secrets, clock, announce }: CatchUpPorts,
+  { feed, ledger, secrets, clock, announce }: CatchUpPorts,
   engine: Pick<Engine<never>, "state" | "catchUp" | "serves">,
   given: {
     outcomes: Outcomes;
@@ -60,7 +62,13 @@ export async function catchUp(
     while (!stopping.aborted && !engine.serves) {
       const before = place();
       await wait(stuckMs);
-      if (!stopping.aborted && !engine.serves && place() === before) onStuck();
+      if (stopping.aborted || engine.serves || place() !== before) continue;
+      // If the ledger cannot be read here either, no other process would fare better.
+      const isReadable = await ledger.head().then(
+        () => true,
+        () => false,
+      );
+      if (isReadable && !stopping.aborted && !engine.serves) onStuck();
     }
   };
   void watch();

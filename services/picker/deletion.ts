@@ -6,7 +6,7 @@ import { invalid, type Refusal, refuse } from "../../protocol/refusal.ts";
 import { ledgerStream, ledgerSubject, outcomeSubject, outcomesStream } from "../../protocol/subjects.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { callJs } from "../../runtime/jetstream-api.ts";
-import type { LeaderEvent } from "./leader.ts";
+import type { LeaderEvent } from "./leader-event.ts";
 import { foldPool, letGo, type Station } from "./serving.ts";
 import { lastSequence } from "./streams.ts";
 
@@ -30,14 +30,14 @@ export async function deletePool(
   const { opened, openedAt, term } = leader.state;
   const { ledger, follower } = picker.options.buses;
   try {
-    if (leader.sequence === 0) return refuse("unknown-pool", `There is no pool ${pool}.`);
+    if (leader.last.seq === 0) return refuse("unknown-pool", `There is no pool ${pool}.`);
     if (opened) return busy(pool);
     leader.lead().catch(() => resolve(false));
     if (!(await claimed)) return busy(pool);
   } finally {
     letGo(served);
   }
-  const { sequence: seq } = leader;
+  const { seq } = leader.last;
   const forgotten = ((await picker.witnesses.of(pool)).witness?.forgotten ?? 0) + 1;
   const witness = { seq, n: 0, hash: "", opened: openedAt, forgotten, term, at: leader.now() };
   // Without it, the next start would report a ledger that is gone.

@@ -12,6 +12,11 @@ export interface HeadPorts {
   signer?: Pick<SigningKey, "id" | "sign">;
 }
 
+/** When the head is to be signed next. */
+export function headAt({ signer }: HeadPorts, state: PoolState): number {
+  return signer === undefined ? Infinity : headDueAt(state);
+}
+
 /**
  * Signs the last commit, whose bytes are stored. Undefined if no signature is due or needed.
  * @param now.hash of those bytes.

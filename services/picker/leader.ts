@@ -1,56 +1,31 @@
-// The leader of one pool. It folds the ledger, claims it, and then runs the engine's turns, with outcomes from a feed
-// and requests that are already parsed. The events of a turn are committed. Requests are answered when the commit is stored.
+// The leader of one pool. It claims a folded ledger, and then runs the engine's turns, with outcomes from a feed and
+// requests that are already parsed. A turn's events are committed. Requests are answered when the commit is stored.
 //
-// Its life: `fold` makes it, and `lead` claims the ledger. It tells its listener "claimed" when the claim is stored and
-// announced. It tells "caughtUp" when every outcome that was stored before is ingested: from then on it serves. It also
-// tells how it ends: "fenced" (another leader took over), "stuck" (it cannot catch up), "closed" (the pool was closed),
-// or "broke". `stop` ends it silently. After any end it answers nothing and commits nothing.
+// It tells its listener "claimed" when the claim is stored and announced, and "caughtUp" when every outcome that was
+// stored before is ingested: from then on it serves. It also tells how it ends (`LeaderEvent`). `stop` ends it silently.
+// After any end it answers nothing and commits nothing.
 //
-// A turn that throws breaks it, because its state may be wrong. Nothing of that turn is stored. If the turn was deciding
-// a command, the next leader leaves it out.
+// A turn that throws breaks it, because its state may be wrong. Nothing of that turn is stored.
 import { randomBytes } from "node:crypto";
 import { refuse } from "../../protocol/refusal.ts";
-import { Fault, messageOf } from "../../runtime/fault.ts";
 import { type Draft, Loop, type Owner } from "../../runtime/loop.ts";
-import type { Secrets } from "../../runtime/secrets.ts";
-import type { Answer, Request } from "../../state-machines/command.ts";
-import { headDueAt } from "../../state-machines/decide/head.ts";
+import type { Request } from "../../state-machines/command.ts";
 import { Engine, type TurnOutput } from "../../state-machines/engine.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
 import type { Share } from "../../state-machines/queue/load.ts";
-import type { Quotas } from "../../state-machines/queue/quotas.ts";
-import { type CatchUpPorts, catchUp } from "./catch-up.ts";
-import { type Folded, type FoldPorts, foldLedger } from "./fold.ts";
+import { giveAnswer } from "./answer.ts";
+import { catchUp } from "./catch-up.ts";
+import type { Folded } from "./fold.ts";
 import { Growth } from "./growth.ts";
-import { type HeadPorts, signedHead } from "./head.ts";
-import { type Call, type Caller, Inbox, unavailable } from "./inbox.ts";
+import { headAt, signedHead } from "./head.ts";
+import { type Call, type Caller, Inbox } from "./inbox.ts";
+import type { LeaderEvent } from "./leader-event.ts";
+import type { LeaderPorts } from "./leader-ports.ts";
 import { LeftOut } from "./left-out.ts";
 import { PoolMetrics } from "./metrics.ts";
 import { Outcomes } from "./outcomes.ts";
 import { Sheet } from "./sheet.ts";
 import { storedTokens } from "./token-values.ts";
-
-export interface LeaderPorts extends FoldPorts, HeadPorts, Pick<CatchUpPorts, "feed" | "announce"> {
-  /** This process's id in the ledger. */
-  id: string;
-  secrets: Pick<Secrets, "look" | "get">;
-  /** What users have used of their quotas, in all pools of this process. Absent: users have none. */
-  quotas?: Quotas;
-  tell: (event: LeaderEvent) => void;
-  /** When this process last had a gap in its life, by the monotonic clock. Absent: never. */
-  gapOn?: (() => number) | undefined;
-  /** Commands that made an earlier leader of this pool fail. Absent: none. */
-  leftOut?: LeftOut;
-  /** An answer could not be made because of a bug. Absent: it is not reported. */
-  onDefect?: (error: unknown, where: object) => void;
-  /** Random bits for a turn's draws and for ids. The simulator passes its own. */
-  random?: (bytes: number) => Buffer;
-}
-
-export type LeaderEvent =
-  | { type: "claimed" | "caughtUp" | "fenced" | "stuck" | "closed" }
-  /** `defect`: it is a bug. `leftOut`: the command that another leader will not decide, for the log. */
-  | { type: "broke"; error: Fault; defect?: unknown; leftOut?: object };
 
 export class Leader implements Owner {
   readonly engine: Engine<Caller>;
@@ -66,39 +41,26 @@ export class Leader implements Owner {
   #hasClaimed = false;
   /** Output of the turn whose commit is not stored yet. */
   #decided: Pick<TurnOutput<Caller>, "events" | "answers" | "closed"> = { events: [], answers: [], closed: false };
-  #onLeading: (leads: boolean) => void = () => {};
+  readonly #leading = Promise.withResolvers<boolean>();
 
   constructor(ports: LeaderPorts, { state, seq, hash, time }: Folded) {
     this.#ports = ports;
-    const proof = { isSure: () => this.isSure, onHeld: () => this.#loop.wake() };
+    const own = { metrics: this.metrics, isSure: () => this.isSure, onHeld: () => this.#loop.wake() };
     this.#leftOut = ports.leftOut ?? new LeftOut(ports.clock);
     this.#growth = new Growth({ ...ports, leases: () => state.leases.values() });
-    const { metrics } = this;
-    this.#inbox = new Inbox({ ...ports, ...proof, growth: this.#growth, leftOut: this.#leftOut, metrics });
+    this.#inbox = new Inbox({ ...ports, ...own, growth: this.#growth, leftOut: this.#leftOut });
     this.#random = ports.random ?? randomBytes;
     this.engine = new Engine(state, ports.quotas);
-    const start = { seq, hash, commits: state.commits, time };
-    this.#loop = new Loop({ ...ports, owner: this, start });
-  }
-
-  /**
-   * Folds the ledger, ready to claim it.
-   * @throws Fault "stop-damaged" if the ledger is not whole, "fix-setup" if it belongs to another key.
-   */
-  static async fold(ports: LeaderPorts): Promise<Leader> {
-    return new Leader(ports, await foldLedger(ports));
+    this.#loop = new Loop({ ...ports, owner: this, start: { seq, hash, commits: state.commits, time } });
   }
 
   /** Claims the ledger. True once every outcome stored before is ingested and it serves; false if it never will. */
   async lead(): Promise<boolean> {
-    const leading = new Promise<boolean>((resolve) => {
-      this.#onLeading = resolve;
-    });
     await this.#growth.watch();
     while (this.engine.prepare()) await new Promise<void>((resolve) => this.#ports.clock.soon(resolve));
     if (this.#inbox.isOver) return false;
     this.#loop.wake();
-    if (!(await leading)) return false;
+    if (!(await this.#leading.promise)) return false;
     this.#ports.tell({ type: "caughtUp" });
     this.#loop.wake();
     return true;
@@ -121,10 +83,6 @@ export class Leader implements Owner {
 
   get state(): PoolState {
     return this.engine.state;
-  }
-
-  get sequence(): number {
-    return this.#loop.seq;
   }
 
   /** The last commit that is stored. */
@@ -154,7 +112,7 @@ export class Leader implements Owner {
     this.#growth.stop();
     this.#loop.stop();
     this.#stopping.abort();
-    this.#onLeading(false);
+    this.#leading.resolve(false);
     this.outcomes.end();
   }
 
@@ -194,9 +152,10 @@ export class Leader implements Owner {
     const { answers, closed } = this.#decided;
     const storedAt = this.now();
     if (!this.#hasClaimed) this.#catchUp();
-    if (this.leads) this.#onLeading(true);
+    if (this.leads) this.#leading.resolve(true);
     if (this.isSure) this.#inbox.release();
-    for (const { to, answer } of answers) this.#answer(to, answer, storedAt);
+    const given = { storedAt, metrics: this.metrics, onDefect: this.#ports.onDefect };
+    for (const { to, answer } of answers) giveAnswer(to, answer, given);
     if (closed) this.#end({ type: "closed" });
   }
 
@@ -205,12 +164,7 @@ export class Leader implements Owner {
   }
 
   broke(cause: unknown, { leads }: { leads: boolean }): void {
-    const message = `The pool ${this.#ports.pool} is no longer served: ${messageOf(cause)}.`;
-    const broke = { type: "broke", error: new Fault("stop-damaged", message, { cause }) } as const;
-    if (cause instanceof Fault) return this.#end(broke);
-    const { undecided } = this.engine;
-    const leftOut = undecided && this.#leftOut.leaveOut(undecided, { isAnswered: leads });
-    this.#end({ ...broke, defect: cause, ...(leftOut && { leftOut }) });
+    this.#end(this.#leftOut.broken(cause, { pool: this.#ports.pool, undecided: this.engine.undecided, leads }));
   }
 
   stalled(yes: boolean): void {
@@ -219,22 +173,7 @@ export class Leader implements Owner {
   }
 
   wakeAt(): number {
-    if (!this.leads) return Infinity;
-    const headAt = this.#ports.signer === undefined ? Infinity : headDueAt(this.state);
-    return Math.min(headAt, this.engine.wakeAt());
-  }
-
-  #answer(caller: Caller, answer: Answer, storedAt: number): void {
-    if (caller.isLease === true && !("cancelled" in answer))
-      this.metrics.waitMs["lease" in answer ? "granted" : "refused"].observe(storedAt - caller.arrivedAt);
-    try {
-      const reply = "refusal" in answer ? answer.refusal : caller.reply(answer);
-      if (reply !== undefined) caller.respond(reply);
-    } catch (error) {
-      // What was decided is stored, and no decision depends on a reply.
-      this.#ports.onDefect?.(error, { answer: Object.keys(answer)[0] });
-      caller.respond(unavailable("The request was decided, and its answer cannot be shown because of a bug."));
-    }
+    return this.leads ? Math.min(headAt(this.#ports, this.state), this.engine.wakeAt()) : Infinity;
   }
 
   /** The first turn has claimed the ledger, and its commit is stored. */
@@ -244,19 +183,10 @@ export class Leader implements Owner {
       outcomes: this.outcomes,
       stopping: this.#stopping.signal,
       onAnnounced: () => this.#ports.tell({ type: "claimed" }),
-      onLook: () => this.leads && this.#onLeading(true),
+      onLook: () => this.leads && this.#leading.resolve(true),
       onOutcome: () => this.#loop.wake(),
-      onStuck: () => void this.#giveUp(),
+      onStuck: () => this.#end({ type: "stuck" }),
     }).catch((bug: unknown) => this.broke(bug, { leads: false }));
-  }
-
-  /** The outcomes cannot be read here. If the ledger cannot be read either, no other process would fare better. */
-  async #giveUp(): Promise<void> {
-    const isThere = await this.#ports.ledger.head().then(
-      () => true,
-      () => false,
-    );
-    if (isThere && !this.leads) this.#end({ type: "stuck" });
   }
 
   #end(event: LeaderEvent): void {

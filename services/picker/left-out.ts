@@ -6,8 +6,14 @@
 import { createHash } from "node:crypto";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { Clock } from "../../runtime/clock.ts";
+import { Fault, messageOf } from "../../runtime/fault.ts";
 import type { Request } from "../../state-machines/command.ts";
 import type { StoredOutcomes, Undecided } from "../../state-machines/engine.ts";
+import type { LeaderEvent } from "./leader-event.ts";
+
+interface Answerable {
+  respond(answer: object): void;
+}
 
 const requestMs = 60_000;
 /** The oldest of more is forgotten. If it comes again, it is left out again. */
@@ -23,8 +29,20 @@ export class LeftOut {
     this.#clock = clock;
   }
 
-  /** Returns the command's name and ids, for the log. @param given.isAnswered the leader may still answer. */
-  leaveOut(undecided: Undecided<{ respond(answer: object): void }>, { isAnswered }: { isAnswered: boolean }): object {
+  /** What a leader tells that a turn has ended. If the turn was deciding a command, that is left out from now on. */
+  broken(
+    cause: unknown,
+    { pool, undecided, leads }: { pool: string; undecided: Undecided<Answerable> | undefined; leads: boolean },
+  ): LeaderEvent {
+    const message = `The pool ${pool} is no longer served: ${messageOf(cause)}.`;
+    const broke = { type: "broke", error: new Fault("stop-damaged", message, { cause }) } as const;
+    if (cause instanceof Fault) return broke;
+    const leftOut = undecided && this.#leaveOut(undecided, leads);
+    return { ...broke, defect: cause, ...(leftOut && { leftOut }) };
+  }
+
+  /** Returns the command's name and ids, for the log. @param isAnswered the leader may still answer. */
+  #leaveOut(undecided: Undecided<Answerable>, isAnswered: boolean): object {
     if ("request" in undecided) this.#requests.set(digestOf(undecided.request), this.#clock.monotonic());
     else this.#outcomes.add(placeOf(undecided.place));
     if (isAnswered && "to" in undecided) for (const to of undecided.to) to.respond(leftOut);

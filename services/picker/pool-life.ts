@@ -8,7 +8,7 @@ import { refuse } from "../../protocol/refusal.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { Restarts } from "../../runtime/restarts.ts";
-import type { LeaderEvent } from "./leader.ts";
+import type { LeaderEvent } from "./leader-event.ts";
 import { LeftOut } from "./left-out.ts";
 import { type Opener, Openers } from "./openers.ts";
 import type { Peers } from "./peers.ts";
@@ -161,7 +161,7 @@ export const poolMachine = setup({
       initial: "deciding",
       exit: [
         ({ context }) => letGo(held(context)),
-        assign(({ context }) => ({ sequence: held(context).leader.sequence, served: undefined })),
+        assign(({ context }) => ({ sequence: held(context).leader.last.seq, served: undefined })),
       ],
       on: {
         open: { actions: ["queue", "submit"] },
@@ -205,7 +205,7 @@ export const poolMachine = setup({
               target: "confirming",
             },
             {
-              guard: ({ context }) => held(context).leader.sequence === 0,
+              guard: ({ context }) => held(context).leader.last.seq === 0,
               description: "has no ledger",
               target: "#pool.forgotten",
             },
@@ -297,9 +297,9 @@ export function phaseOf(life: SnapshotFrom<typeof poolMachine>): Phase | undefin
   if (life.hasTag("settled") || life.value === "unknown") return undefined;
   const { served } = life.context;
   const name = typeof life.value === "string" ? life.value : Object.values(life.value).join(" ");
-  const { sequence = 0, state } = served?.leader ?? {};
+  const { last, state } = served?.leader ?? {};
   // Reading a ledger takes its time, also in a queue of many pools. It gives up by itself if nothing comes.
-  const progress = name === "folding" ? undefined : `${sequence} ${state?.cursor.seq ?? 0}`;
+  const progress = name === "folding" ? undefined : `${last?.seq ?? 0} ${state?.cursor.seq ?? 0}`;
   return { name: names[name] ?? name, progress };
 }
 

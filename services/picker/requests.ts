@@ -278,8 +278,8 @@ export class Requests {
   }
 
   #stats(): StatsReply {
-    const { engine, sequence } = this.#ports.leader;
-    return viewStats(engine.state, engine.candidates, { sequence, waiting: engine.waiting.size });
+    const { engine, last } = this.#ports.leader;
+    return viewStats(engine.state, engine.candidates, { sequence: last.seq, waiting: engine.waiting.size });
   }
 }
 

@@ -13,8 +13,8 @@ import { hashOf } from "../../runtime/loop.ts";
 import { keyOf } from "../../runtime/secrets.ts";
 import { loadSigningKey, readPublicKey } from "../../runtime/signing-key.ts";
 import { verify } from "../../services/audit/verify.ts";
-import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
+import { foldedLeader } from "../kit/leader.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
 import { loopbackAllowed } from "../kit/outbound.ts";
 import { World } from "../sim/world.ts";
@@ -24,7 +24,7 @@ const key = keyOf(Buffer.alloc(32, 1).toString("base64url"), "test");
 
 async function lead(ledger: MemoryLedger, clock: Clock, signer: ReturnType<typeof loadSigningKey>) {
   const feed = { follow: () => {}, last: async () => undefined, stop: () => {} };
-  const leader = await Leader.fold({
+  const leader = await foldedLeader({
     pool: "test",
     id: "leader",
     ledger,

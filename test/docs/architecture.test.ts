@@ -8,8 +8,8 @@ import { expect, test } from "vitest";
 import { systemClock } from "../../runtime/clock.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { keyOf } from "../../runtime/secrets.ts";
-import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
+import { foldedLeader } from "../kit/leader.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
 import { loopbackAllowed } from "../kit/outbound.ts";
 
@@ -70,7 +70,7 @@ test("a lease request calls every function that the path names", async () => {
 
 async function lead() {
   const key = keyOf(Buffer.alloc(32, 1).toString("base64url"), "test");
-  const leader = await Leader.fold({
+  const leader = await foldedLeader({
     pool: "test",
     id: "leader",
     ledger: new MemoryLedger(),

@@ -5,9 +5,9 @@ import { decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { keyOf } from "../../runtime/secrets.ts";
-import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
 import { HandClock } from "./hand-clock.ts";
+import { foldedLeader } from "./leader.ts";
 import { noSecrets } from "./no-secrets.ts";
 import { loopbackAllowed } from "./outbound.ts";
 import { proxyLines } from "./pool.ts";
@@ -51,7 +51,7 @@ export class TokenLeaders {
       },
       get: (id: string) => seen.get(id),
     };
-    const leader = await Leader.fold({
+    const leader = await foldedLeader({
       pool: "test",
       id: "leader",
       ledger,

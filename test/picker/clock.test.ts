@@ -9,9 +9,9 @@ import type { Ledger } from "../../runtime/ledger.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { keyOf } from "../../runtime/secrets.ts";
-import { Leader } from "../../services/picker/leader.ts";
 import type { TimePorts } from "../../services/picker/pool-time.ts";
 import { Requests } from "../../services/picker/requests.ts";
+import { foldedLeader } from "../kit/leader.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
 import { loopbackAllowed } from "../kit/outbound.ts";
 import { startStreams, type TestStreams } from "../kit/streams.ts";
@@ -36,7 +36,7 @@ afterAll(async () => {
 /** A process that leads the pool by its own clocks. The first one opens the pool and adds a proxy. */
 async function takeOver(ledger: Ledger, clock: Clock, given: Pick<TimePorts, "seen" | "kept"> = {}) {
   const feed = { follow: () => {}, last: async () => undefined, stop: () => {} };
-  const leader = await Leader.fold({
+  const leader = await foldedLeader({
     pool: "test",
     id: "leader",
     ledger,

@@ -13,8 +13,8 @@ import { systemClock } from "../../runtime/clock.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { keyOf } from "../../runtime/secrets.ts";
 import { proxyIdOf } from "../../services/picker/entries.ts";
-import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
+import { foldedLeader } from "../kit/leader.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
 import { loopbackAllowed } from "../kit/outbound.ts";
 
@@ -36,7 +36,7 @@ class Pool {
       get: (id: string) => pool.logins.get(id),
     };
     const ports = { pool: "test", id: "leader", ledger: pool.ledger, feed, clock: systemClock, key, secrets };
-    const leader = await Leader.fold({ ...ports, tell: () => {} });
+    const leader = await foldedLeader({ ...ports, tell: () => {} });
     pool.#requests = new Requests({
       outbound: loopbackAllowed,
       leader,

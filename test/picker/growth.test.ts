@@ -4,9 +4,9 @@ import type { Bus } from "../../runtime/bus.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { StreamRoom } from "../../runtime/room.ts";
 import { keyOf } from "../../runtime/secrets.ts";
-import { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
 import { HandClock } from "../kit/hand-clock.ts";
+import { foldedLeader } from "../kit/leader.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
 import { loopbackAllowed } from "../kit/outbound.ts";
 import { proxyLines } from "../kit/pool.ts";
@@ -27,7 +27,7 @@ class BoundLedger extends MemoryLedger {
 async function led(ledger = new BoundLedger({ bytesMax })) {
   const clock = new HandClock();
   const ends: unknown[] = [];
-  const leader = await Leader.fold({
+  const leader = await foldedLeader({
     ...{ pool: "test", id: "leader", ledger, clock, key, secrets: noSecrets },
     feed: { follow: () => {}, last: async () => undefined, stop: () => {} },
     tell: (event) => event.type === "broke" && ends.push(event.error),

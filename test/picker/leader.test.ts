@@ -14,12 +14,12 @@ import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { commitBytesMax, commitEventsMax, hashOf, stallMs } from "../../runtime/loop.ts";
 import { keyOf } from "../../runtime/secrets.ts";
 import { untilReadTo } from "../../services/picker/fold.ts";
-import { Leader } from "../../services/picker/leader.ts";
 import { LeftOut } from "../../services/picker/left-out.ts";
 import type { OutcomeFeed, OutcomeMessage } from "../../services/picker/outcomes.ts";
 import { Requests } from "../../services/picker/requests.ts";
 import { anybody } from "../../services/picker/who.ts";
 import { HandClock } from "../kit/hand-clock.ts";
+import { foldedLeader } from "../kit/leader.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
 import { loopbackAllowed } from "../kit/outbound.ts";
 import { eventually } from "../kit/poll.ts";
@@ -69,7 +69,7 @@ async function lead(given: Given = {}) {
   const told: string[] = [];
   const broke: object[] = [];
   const ledger = given.ledger ?? new MemoryLedger();
-  const leader = await Leader.fold({
+  const leader = await foldedLeader({
     pool: "test",
     id: "leader",
     ledger,

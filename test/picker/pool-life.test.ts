@@ -29,7 +29,7 @@ function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?
   const served = {
     leader: {
       state: { opened: isOpen, term: 4, cursor: { seq: 0 } },
-      sequence: commits,
+      last: { seq: commits, n: commits, hash: "" },
       stop: () => said.push("stop"),
     },
     requests: {

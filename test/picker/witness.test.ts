@@ -5,10 +5,11 @@ import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { hashOf } from "../../runtime/loop.ts";
 import { keyOf } from "../../runtime/secrets.ts";
 import { foldLedger } from "../../services/picker/fold.ts";
-import { Leader } from "../../services/picker/leader.ts";
+import type { Leader } from "../../services/picker/leader.ts";
 import { Requests } from "../../services/picker/requests.ts";
 import { lossIn } from "../../services/picker/witness.ts";
 import { WitnessKeeper } from "../../services/picker/witness-keeper.ts";
+import { foldedLeader } from "../kit/leader.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
 import { loopbackAllowed } from "../kit/outbound.ts";
 
@@ -19,7 +20,7 @@ async function ledgerWithWitness() {
   const ledger = new MemoryLedger();
   const feed = { follow: () => {}, last: async () => undefined, stop: () => {} };
   const ports = { pool: "shop", id: "leader", ledger, feed, clock: systemClock, key, secrets: noSecrets };
-  const leader = await Leader.fold({ ...ports, tell: () => {} });
+  const leader = await foldedLeader({ ...ports, tell: () => {} });
   const newLeaseId = (): string => `l_${"a".repeat(22)}`;
   const requests = new Requests({ outbound: loopbackAllowed, leader, secrets: noSecrets, key, newLeaseId });
   const opened = new Promise((resolve) => requests.open({}, resolve));

@@ -5,9 +5,10 @@ import { isRefusal } from "../../protocol/refusal.ts";
 import type { LeaderVerb, PoolVerb } from "../../protocol/verbs.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
 import { keyOf } from "../../runtime/secrets.ts";
-import { Leader } from "../../services/picker/leader.ts";
+import type { Leader } from "../../services/picker/leader.ts";
 import type { Kept, Seen } from "../../services/picker/pool-time.ts";
 import { Requests } from "../../services/picker/requests.ts";
+import { foldedLeader } from "../kit/leader.ts";
 import { loopbackAllowed } from "../kit/outbound.ts";
 import type { Seeded } from "../kit/seed.ts";
 import { SimBroker } from "./broker.ts";
@@ -207,7 +208,7 @@ export class SimService {
     const { broker } = this;
     const chance = chanceOf(this.#seed, "draws", this.#born);
     const secrets = this.#secretsOf(life);
-    const leader = await Leader.fold({
+    const leader = await foldedLeader({
       pool,
       id: life.name,
       ledger: broker.ledgerOf(life),
