@@ -91,8 +91,8 @@ describe("from the beginning", () => {
     await eventually(() => expect(out()).toMatch(/RestBegan/));
     const instant = String.raw`\d{4}-\d\d-\d\dT[\d:.]+Z`;
     for (const line of [
-      `^${instant}  PoolOpened +lines, policy version 1 by operator$`,
-      `^${instant}  ProxyAdded +192\\.0\\.2\\.1:80 +available exit 192\\.0\\.2\\.1 by operator$`,
+      `^${instant}  PoolOpened +lines, policy version 1 by http$`,
+      `^${instant}  ProxyAdded +192\\.0\\.2\\.1:80 +available exit 192\\.0\\.2\\.1 by http$`,
       `^${instant}  ProxyAdded +bob…@192\\.0\\.2\\.2:80 +available exit`,
       `^${instant}  LeaseGranted +\\S*192\\.0\\.2\\.[12]:80 +${leaseId} 1 use until ${instant} \\(1 m 30 s\\)$`,
       `^${instant}  UseReported +\\S*192\\S+ +${leaseId} use 1 proxy-auth \\(407\\) score -1$`,
