@@ -19,6 +19,8 @@ const endBytes = 500;
 const usesAlone = 10_000;
 const useBytesInMany = 250;
 const addBytes = 400;
+/** Of the bound, for one request: whether it may have so many uses is decided by the pool's policy, not here. */
+const endsShareMax = 0.4;
 /** Counting the open leases takes some milliseconds if there are very many. */
 const countEveryMs = 1000;
 
@@ -59,7 +61,8 @@ export class Growth {
     const size = sizeOf(request);
     const { bytes, bytesMax } = this.#ports.ledger.room();
     if (size === undefined || bytesMax === Number.POSITIVE_INFINITY) return caller;
-    const { own, ends } = size;
+    const { own } = size;
+    const ends = Math.min(size.ends, bytesMax * endsShareMax);
     const left = bytesMax - bytes - this.#pending - own - ends;
     if (left < bytesMax * reserveShareMax && left < this.#reserve(bytesMax)) return undefined;
     this.#pending += own + ends;
@@ -95,7 +98,11 @@ function neededBy(leases: Iterable<Lease>): number {
     count++;
     uses += lease.uses - lease.reportedTo - lease.reportedMore.length;
   }
-  return count * endBytes + Math.min(uses, usesAlone) * useBytes + Math.max(0, uses - usesAlone) * useBytesInMany;
+  return count * endBytes + reportsOf(uses);
+}
+
+function reportsOf(uses: number): number {
+  return Math.min(uses, usesAlone) * useBytes + Math.max(0, uses - usesAlone) * useBytesInMany;
 }
 
 /** What the request may store itself, and what its leases need later. Undefined: it is never refused for its size. */
@@ -107,7 +114,7 @@ function sizeOf(request: Request): { own: number; ends: number } | undefined {
     case "lease": {
       const { uses, labels, exclude } = request.request;
       const details = labels === undefined && exclude === undefined ? 0 : JSON.stringify(request.request).length;
-      return { own: grantBytes + details, ends: uses * useBytes + endBytes };
+      return { own: grantBytes + details, ends: reportsOf(uses) + endBytes };
     }
     case "get-token":
       return { own: grantBytes, ends: useBytes + endBytes };

@@ -174,7 +174,9 @@ test("filters events by type, proxy, lease and range", async () => {
   ]);
   expect((await lines("--to", String(before.seq))).some(({ type }) => type === "PolicyChanged")).toBe(false);
   const { stdout } = await cli("events", "--type", "RestBegan");
-  expect(stdout).toMatch(/^\d{4}-\S+Z {2}RestBegan +p_\S+ +cooling until \S+ \(10 m 0 s\): manual \(a test\) by operator\n$/);
+  expect(stdout).toMatch(
+    /^\d{4}-\S+Z {2}RestBegan +p_\S+ +cooling until \S+ \(10 m 0 s\): manual \(a test\) by operator\n$/,
+  );
 });
 
 test("prints events as they happen, until the reader has had enough", async () => {

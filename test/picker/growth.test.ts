@@ -113,3 +113,9 @@ test("knows what others store by the sequence of an acknowledgement, and then as
   await new Promise((resolve) => setImmediate(resolve));
   expect(stream.room.bytes).toBe(5_000_000);
 });
+
+test("a lease of more uses than the pool grants is invalid, and is not refused for want of room", async () => {
+  const { leader, ask } = await led();
+  expect(await ask("lease", { uses: 1e9 })).toMatchObject({ code: "invalid-request", field: "uses" });
+  leader.stop();
+});
