@@ -10,7 +10,7 @@ export function addAuditReport(audit: Command, { readLedger }: AuditPorts): void
   const what = "write one HTML page, which works offline: states, leases, outcomes, rests and maxima over time";
   rangeCommand(audit, "report", what)
     .requiredOption("--html <file>", "the file to write")
-    .option("--by <user...>", "of the administrative acts, only those of these users")
+    .option("--by <user...>", "list only the administrative acts of these users")
     .action(async (options: AuditOptions & { html: string; by?: string[] }) => {
       const { html, from, to, by } = options;
       const report = await readLedger(options, "reading", (source, onProgress) =>

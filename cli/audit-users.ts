@@ -26,10 +26,7 @@ export function addAuditUsers(audit: Command, config: () => Config): void {
   audit
     .command("users")
     .description("print who changed users, and which logins were refused")
-    .option(
-      "--by <name...>",
-      "only what these did: users of this machine, and logins that were refused under this name",
-    )
+    .option("--by <name...>", "only changes by these accounts of this machine, and logins refused under these names")
     .option("--user <name...>", "only about these users")
     .option("--type <type...>", "only lines of these types, such as LoginRefused", readType)
     .option("--from <time>", "from this time (default: the beginning)", readTime)

@@ -104,7 +104,7 @@ export class Table {
   }
 }
 
-/** Without bound if the output is no terminal, because a script may read it. */
+/** Without bound if the output is not a terminal, because a script may read it. */
 function widthOfTerminal(): number {
   return process.stdout.isTTY ? process.stdout.columns || Number.POSITIVE_INFINITY : Number.POSITIVE_INFINITY;
 }

@@ -25,8 +25,8 @@ if (major > 22 || (major === 22 && minor >= 18)) {
   const node = installedNode();
   if (node === undefined) {
     console.error(
-      `remuda needs Node 22.18 or newer; this is ${process.versions.node}. Install one. (On Linux with glibc, npm brings ` +
-        "one along, unless optional packages are left out.)",
+      `remuda needs Node 22.18 or newer; this is ${process.versions.node}. Install a newer one. (On Linux with glibc, npm ` +
+        "installs it, unless optional packages are left out.)",
     );
     process.exit(2);
   }

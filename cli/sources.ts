@@ -15,13 +15,13 @@ export function addSources(program: Command, withService: WithService): void {
   const sources = program.command("sources").description("follow lists of proxies that are kept elsewhere");
 
   sortOption(poolCommand(sources, "list", "list the pool's sources and their state"), columns)
-    .option("--bad", "only sources that are in trouble")
+    .option("--bad", "only sources that fail or are doubted")
     .action(async (options: Asked & { sort?: Order; bad?: true }) => {
       const reply = await withService(options, (ask) => ask<{ sources: SourceReply[] }>("sources.list", {}));
       const wanted = options.bad ? reply.sources.filter((source) => troubleOf(source) !== undefined) : reply.sources;
       const listed = options.sort === undefined ? wanted : sorted(wanted, columns, options.sort);
       if (options.json) return printJson({ ...reply, sources: listed });
-      if (listed.length === 0) return print(options.bad ? "no sources in trouble" : "no sources");
+      if (listed.length === 0) return print(options.bad ? "no source fails or is doubted" : "no sources");
       printer(columns)(listed);
     });
 

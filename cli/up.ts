@@ -293,7 +293,7 @@ async function startSources(
   const users = usersOn(config, url);
   const sources = new Sources({
     ...{ front, pools: poolsOver(requests), clock: systemClock, outbound, file, folder, ...ports },
-    // A user that the file does not have yet is an administrator of none.
+    // A user that the file does not have yet is an administrator of no pool.
     poolsOf: users && ((name) => (users(name) ?? { pools: [] }).pools),
   });
   const stop = async (): Promise<void> => {

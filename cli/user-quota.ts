@@ -13,7 +13,7 @@ export type QuotaOptions = Partial<Record<keyof Quota, number | "none">>;
 export function withQuotas(command: Command, { mayEnd = false } = {}): Command {
   for (const name of quotaNames) {
     const option = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-    const what = `quota: at most so many ${quotas[name]}${mayEnd ? ', or "none"' : ""}`;
+    const what = `quota: the maximum number of ${quotas[name]}${mayEnd ? ', or "none"' : ""}`;
     command.option(`--${option} <most>`, what, (text) => (mayEnd && text === "none" ? text : readMost(text)));
   }
   return command;

@@ -132,7 +132,7 @@ export async function openNats(url: string, { pingMs = 2000, ...tls }: { ca?: Ca
   };
 }
 
-/** Undefined: it is no notice. */
+/** Undefined: it is not a notice. */
 function termIn(message: { json<T>(): T }): number | undefined {
   try {
     const { term } = message.json<{ term?: unknown }>();

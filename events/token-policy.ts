@@ -95,7 +95,7 @@ export const tokenPolicySchema = z.strictObject({
       jitterShare: z.number().min(0, "must be from 0 to 1").max(1, "must be from 0 to 1").default(0.2),
     })
     .prefault({}),
-  /** After so many failures in a row the token is `unavailable`. */
+  /** After this many failures in a row the token is `unavailable`. */
   unavailableAfter: z.int().min(1, "must be at least 1").max(1000).default(3),
   source: tokenSourceSchema,
 });

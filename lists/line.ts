@@ -1,12 +1,12 @@
-// A line of a proxy list. What the line is gets decided first, in this order; only then is it cut:
+// A line of a proxy list. The form of the line is decided first, in this order. Only then is the line cut:
 //
 //   socks5 192.0.2.1 1080 user pass         fields, as in proxychains.conf
 //   http://user:pa,ss@192.0.2.1:80          one URL: a comma is legal in its password
 //   192.0.2.1:80,US,New York 192.0.2.2:80   entries, each perhaps with labels
 //
-// If a separator may stand inside a password, or words stand where credentials or a protocol could, the line is rejected as a
-// whole: nothing of it may be stored in the wrong place. A password must never be in `input` or `why`, and of a
-// user name only its masked form.
+// If a separator may stand inside a password, or words stand where credentials or a protocol could, the line is
+// rejected as a whole: nothing of it may be stored in the wrong place. A password must never be in `input` or `why`,
+// and of a user name only its masked form.
 
 import type { Scheme } from "../events/proxy.ts";
 import { canonicalHost, isCertainlyHost, isLiteralAddress, type ProxyAddress } from "../protocol/host.ts";

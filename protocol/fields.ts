@@ -89,7 +89,7 @@ function fieldOf(schema: z.core.$ZodType): Field {
   };
 }
 
-/** Of several shapes, the value's own word says which one it has. */
+/** If there are several shapes, a field of the value says which one it has. */
 function innerOf(schema: z.core.$ZodType): Field["inner"] {
   if (schema instanceof z.ZodObject) {
     const fields = fieldsOf(schema);

@@ -31,7 +31,7 @@ export const metricsReplySchema = z.object({
   answersPerCommit: histogramSchema,
   /** Attempts to store a commit that ended without a certain result, and were repeated. */
   ambiguousAttempts: count,
-  /** How often its leader failed because of a bug, since the process of its leader began. */
+  /** How often its leader failed because of a bug, since its leader's process started. */
   defects: count,
   /** Age of the oldest outcome that is not ingested yet; 0 if all are ingested. */
   outcomeLagMs: count,

@@ -7,7 +7,7 @@ import { requestBytesMax } from "./refusal.ts";
 import { count, ignoredListedMax, ignoredOutcomeSchema, instant } from "./reply.ts";
 import { targetCharsMax } from "./target.ts";
 
-/** A stored message of outcomes, headers included: a request's most, and some room for headers. */
+/** The largest stored message of outcomes: the largest request, and some room for headers. */
 export const outcomesMessageBytesMax = requestBytesMax + 8 * 1024;
 export const outcomesMax = 1000;
 export const outcomeSchema = z.object({

@@ -24,7 +24,7 @@ export interface Bus {
 export interface BusOptions {
   /** A file with the trusted certificates. If absent, the system's are trusted. */
   caFile?: string | undefined;
-  /** How often the server is pinged. Two pings without an answer, and the connection is stale. */
+  /** How often the server is pinged. After two pings without an answer the connection is stale. */
   pingMs?: number;
 }
 

@@ -8,7 +8,7 @@ export type Part = "pool" | "source" | "probe" | "refill" | "executor" | "refres
 
 export type DefectCounts = Partial<Record<Part, number>>;
 
-/** Of more, no further stack is shown. */
+/** Beyond this number, no stack is shown. */
 const knownMax = 1000;
 
 export class Defects {

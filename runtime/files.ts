@@ -28,7 +28,7 @@ export function readIfThere(path: string): string | undefined {
   }
 }
 
-/** The same for a file with secrets. @throws Fault "fix-setup" also if other users of this machine may read it. */
+/** The same for a file with secrets. Also throws Fault "fix-setup" if other users of this machine may read it. */
 export function readSecretIfThere(path: string): string | undefined {
   const text = readIfThere(path);
   if (text !== undefined) refuseOpenFile(path);
@@ -41,7 +41,7 @@ export function readSecretIfThere(path: string): string | undefined {
  */
 export function refuseOpenFile(path: string): void {
   const mode = statSync(path).mode & 0o777;
-  // Elsewhere than on a Unix the mode says nothing.
+  // On systems other than Unix the mode says nothing.
   if (process.getuid === undefined || (mode & 0o077) === 0 || isOnReadOnlyMount(realpathSync(path))) return;
   const shown = mode.toString(8).padStart(4, "0");
   throw new Fault(

@@ -1,5 +1,5 @@
 // A NATS cluster whose servers have not all found each other yet. JetStream has no leader or no suitable servers then,
-// or does not answer at all. That is no wrong set-up: it passes.
+// or does not answer at all. That is not a wrong set-up, and it passes.
 import { RequestError } from "@nats-io/transport-node";
 import type { Bus } from "./bus.ts";
 import { Fault, messageOf } from "./fault.ts";

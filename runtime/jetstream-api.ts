@@ -11,7 +11,7 @@ export const jsErrors = {
   messageNotFound: 10037,
   streamNotFound: 10059,
   streamNameInUse: 10058,
-  /** A cluster that is still forming says these: too few servers yet, JetStream not ready, or no leader of it. */
+  /** The errors of a cluster that is still forming: too few servers, JetStream is not ready, or it has no leader. */
   noSuitablePeers: 10005,
   clusterNotAvailable: 10008,
   clusterNotLeader: 10009,
@@ -29,7 +29,7 @@ export class JsError extends Error {
 }
 
 const callTimeoutMs = 5000;
-/** A read without an answer for this long is asked again, and then after pauses twice as long each. */
+/** A read without an answer for this long is sent again, and then after pauses that double each time. */
 const readAgainMs = 250;
 /** They change nothing. */
 const isRead = /^STREAM\.(INFO|NAMES|MSG\.GET)\b/;

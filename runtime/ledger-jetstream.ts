@@ -48,7 +48,7 @@ export class JetStreamLedger implements Ledger {
   readonly #given: Given;
   readonly #room: StreamRoom;
   #closed = false;
-  /** Since when what is read ends before what was acknowledged. */
+  /** Since when reads have ended before an acknowledged commit. */
   #behindOn: number | undefined;
 
   constructor(given: Given) {

@@ -51,7 +51,7 @@ type Fields = Readonly<Record<string, unknown>>;
 
 const { info = 0, fatal = 0 } = pino.levels.values;
 
-/** Their values differ from line to line, and do not make another line of it. */
+/** Lines that differ in these alone count as the same line. */
 const ids = new Set(["leaseId", "requestId", "tokenId"]);
 
 function lineOf([first, second]: readonly unknown[]): { fields: Fields; text: string } {

@@ -229,7 +229,7 @@ export class Loop {
     }
   }
 
-  /** One look. False also if there is no answer. */
+  /** One look. Also false if there is no answer. */
   async #isHead(): Promise<boolean> {
     const head = await this.#ledger.head().catch(() => undefined);
     return head?.seq === this.#seq;

@@ -1,9 +1,12 @@
-// Which files are on a read-only mount. A test by access(2) would not tell: for a user that owns neither the file nor the
-// mount, it fails the same way on a writable one.
+// Which files are on a read-only mount. access(2) cannot tell: for a user that owns neither the file nor the mount, it
+// also fails on a writable mount.
 import { readFileSync } from "node:fs";
 import { resultOr } from "./fault.ts";
 
-/** @param path absolute, without links. @param table as in /proc/self/mountinfo; elsewhere than on Linux it is empty. */
+/**
+ * @param path absolute, without links. @param table as in /proc/self/mountinfo; on other systems than Linux it is
+ * empty.
+ */
 export function isOnReadOnlyMount(path: string, table = mountTable()): boolean {
   const mounts = table.split("\n").flatMap((line) => {
     // proc_pid_mountinfo(5): the fields after the dash come last, because optional ones precede it.

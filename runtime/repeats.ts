@@ -2,9 +2,9 @@
 // in details alone (the error's text, a number in it) are bounded as well.
 
 const everyMs = 60_000;
-/** Of one topic, so many different texts pass in a minute. */
+/** At most this many different texts of one topic pass in a minute. */
 const textsMax = 20;
-/** The topic that was new first is forgotten first: then its line passes early. */
+/** Beyond this number the oldest topic is forgotten. Its line may then pass early. */
 const topicsMax = 10_000;
 
 interface Topic {

@@ -118,7 +118,7 @@ export class Responder<Noted = object> {
     }));
   }
 
-  /** What it returns may be kept for a minute, by a request that waits. So it must not keep the message. */
+  /** The returned function may be kept for a minute, by a request that waits. So it must not keep the message. */
   #responding(inbox: string, counted: { errors: number }, noted: Noted | undefined): Unread["respond"] {
     return (answer) => {
       if (this.#contract.errorOf(answer) !== undefined) counted.errors++;

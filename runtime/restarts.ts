@@ -1,5 +1,5 @@
-// When a part that failed is started again: at first soon, and later each time it fails. A part that has run well for a
-// while begins anew.
+// When a part that failed is started again: soon at first, and after a longer pause each time it fails again. A part
+// that has run well for a while begins anew.
 import type { Clock } from "./clock.ts";
 
 const firstMs = 100;

@@ -10,7 +10,7 @@ const overheadBytes = 300;
 const otherBytesMax = 256 * 1024;
 /** All ledgers of a stream share an answer for this long. */
 const sharedMs = 4000;
-/** Of the room that was left: if others may have used so much, the stream is asked again. */
+/** Of the room that was left: if others may have used this share of it, the stream is asked again. */
 const unknownShareMax = 0.1;
 const againMs = 250;
 

@@ -25,7 +25,10 @@ export interface TailOptions {
   until?: number;
   /** Absent: it asks for itself. Followers of one stream share it. */
   news?: News;
-  /** What comes with one direct get: it must not fill the connection, or the memory. Absent: what one reader may have. */
+  /**
+   * How much one direct get may bring, so that it fills neither the connection nor the memory. Absent: the amount for a
+   * single reader.
+   */
   batch?: Pick<Wanted, "messagesMax" | "bytesMax">;
   signal?: AbortSignal;
   onTrouble?: (error: unknown) => void;

@@ -35,7 +35,7 @@ export interface Refusal {
 export interface LoginRefused extends Refusal {
   at: number;
   type: "LoginRefused";
-  /** So many since then. Absent: this one. */
+  /** How many were refused from `since` on. Absent: only this one. */
   count?: number;
   since?: number;
 }
@@ -100,7 +100,7 @@ interface Kind {
   since: number;
 }
 
-/** Others than the first kinds of a minute. */
+/** All kinds of a minute after the first ones. */
 const others = { user: "others", host: "others" };
 
 export class RefusedLogins {

@@ -83,8 +83,9 @@ export interface TurnOutput<To> {
 }
 
 /**
- * What outcomes get of a turn while a request waits. What time has made due may need half of it, so this leaves some
- * room for requests in any case. Ignored outcomes are no events, and take time all the same: their number is bounded.
+ * The share of a turn that outcomes get while a request waits. Decisions that are due by time may need half of the
+ * turn, so this leaves some room for requests in any case. Ignored outcomes are not events, but still take time, so
+ * their number is bounded.
  */
 const outcomesShare = 0.4;
 const outcomesBesideMax = 500;

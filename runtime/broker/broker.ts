@@ -24,7 +24,7 @@ export type BrokerOptions = {
   readonly say: (line: string) => void;
   /** A server that is not ready, and does nothing for so long, is given up. Default: 20 s. */
   readonly idleMsMax?: number;
-  /** Bytes that are free where a path is. Absent: the system tells. */
+  /** Free bytes on the disk of a path. Absent: the system is asked. */
   readonly freeBytes?: (path: string) => Promise<number>;
   /** The server died and runs again, on the same port. */
   readonly onRestart?: () => void;

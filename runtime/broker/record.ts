@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs";
 import { replaceFile } from "../files.ts";
 
-/** Identifies a process. Pids are reused, also after a reboot, so the pid alone is not enough. */
+/** Identifies a process. Pids are reused, especially after a reboot, so the pid alone is not enough. */
 export type ProcessRecord = { readonly pid: number; readonly birth: string };
 
 export type BrokerRecord = ProcessRecord & {

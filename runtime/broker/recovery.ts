@@ -50,7 +50,7 @@ export class Recovery {
     const idle = Math.round((now - this.#worked.on) / 1000);
     const done = `${(work.cpuMs / 1000).toFixed(1)} s of CPU, ${Math.round(work.bytes / MiB)} MiB read and written`;
     const isIdle = now - this.#worked.on >= sayEveryMs;
-    return `nats-server is not ready after ${seconds} s. ${isIdle ? `It has done nothing for ${idle} s` : `It works (${done})`}`;
+    return `nats-server is not ready after ${seconds} s. ${isIdle ? `It has done nothing for ${idle} s` : `It is working (${done})`}`;
   }
 }
 

@@ -1,10 +1,11 @@
-// The logins that a managed nats-server refuses, read from its log: events about them need a login to its system account.
+// The logins that a managed nats-server refuses, read from its log, because events about them would need a login to its
+// system account.
 import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { resultOr } from "../fault.ts";
 
 const everyMs = 1000;
 const pieceBytes = 64 * 1024;
-/** A longer line is none of the server's. */
+/** The server writes no longer line. */
 const lineBytesMax = 16 * 1024;
 
 export interface RefusedLogin {

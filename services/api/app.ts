@@ -48,7 +48,7 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
     const entered = enter(request);
     if ("refusal" in entered) {
       if (entered.status === 401) reply.header("www-authenticate", "Bearer");
-      // Without any key it is no try to log in.
+      // A request without a key is not an attempt to log in.
       if (entered.status === 401 && request.headers.authorization !== undefined) ports.onLoginRefused?.(request.ip);
       return sendRefusal(reply, entered.refusal, entered.status);
     }

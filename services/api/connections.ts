@@ -1,5 +1,5 @@
 // Bounds the connections of clients, so that they cannot use up all file descriptors of the process: the connections to
-// NATS and the files need some, too. One beyond the bound is closed at once, and so are those that wait for nothing.
+// NATS and the files need some, too. A connection beyond the bound is closed at once, and so are idle ones.
 import { readFileSync } from "node:fs";
 import type { Server } from "node:http";
 import type { Logger } from "pino";

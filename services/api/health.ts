@@ -164,7 +164,7 @@ async function ledgerInNumbers(ledgers: Ledgers): Promise<Family[]> {
     gauge("remuda_ledger_bytes", "Bytes in the stream that holds the ledgers.", size?.bytes),
     gauge(
       "remuda_ledger_bytes_max",
-      "What it may hold; at 90 %, or earlier, leases are refused. None: no bound.",
+      "Its bound. Leases are refused at 90 %, or earlier. No value: no bound.",
       size?.bytesMax,
     ),
   ];

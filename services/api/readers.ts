@@ -7,7 +7,7 @@ import { type Refusal, refuse } from "../../protocol/refusal.ts";
 const readersMax = 100;
 const readersPerUserMax = 20;
 const retryAfterMs = 5000;
-/** After so much work for readers there is a pause of the same length. */
+/** After this much work for readers there is a pause of the same length. */
 const workMs = 5;
 
 export class Readers {
@@ -22,10 +22,10 @@ export class Readers {
 
   /** @param user undefined without a key: then the total alone is bounded. Returns what ends it, or the refusal. */
   begin(user: string | undefined): { end: () => void } | { refusal: Refusal } {
-    if (this.#count >= readersMax) return { refusal: full(`${readersMax} clients follow ledgers here already.`) };
+    if (this.#count >= readersMax) return { refusal: full(`${readersMax} clients already follow ledgers here.`) };
     const own = user === undefined ? 0 : (this.#byUser.get(user) ?? 0);
     if (own >= readersPerUserMax)
-      return { refusal: full(`${user ?? ""} follows ledgers ${readersPerUserMax} times here already.`) };
+      return { refusal: full(`${user ?? ""} already follows ledgers here with ${readersPerUserMax} connections.`) };
     this.#count++;
     if (user !== undefined) this.#byUser.set(user, own + 1);
     return {

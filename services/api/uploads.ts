@@ -1,7 +1,7 @@
 // Bounds the total size of the bodies that are in memory. A long one is held whole while it arrives, and while it is
-// sent on in slices. It keeps its room until that job is over, also if its client has gone: then the job is told to
-// stop. A few dozen at once would exceed the process's memory. A body beyond the bound is refused before any of it is
-// read.
+// sent on in slices. It keeps its room until that job is over, even if its client has gone. In that case the job is
+// told to stop. A few dozen at once would exceed the process's memory. A body beyond the bound is refused before any of
+// it is read.
 import type { IncomingHttpHeaders, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { type Refusal, refuse, requestBytesMax } from "../../protocol/refusal.ts";

@@ -1,7 +1,7 @@
 // The character encoding of a page, as browsers find it: a byte order mark, else the content type, else what the page
 // says of itself, else UTF-8. (WHATWG HTML, "determining the character encoding".)
 
-/** What a page says of itself must stand in its first 1024 bytes. */
+/** A page must name its own charset in its first 1024 bytes. */
 const lookedAtBytes = 1024;
 const inHtml = /<meta[^>]+charset\s*=\s*["']?\s*([\w:.-]+)/i;
 const inXml = /^\s*<\?xml[^>]+encoding\s*=\s*["']([\w:.-]+)["']/i;

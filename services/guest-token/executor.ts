@@ -140,7 +140,7 @@ export class Executor {
     }
   }
 
-  /** One that fails is followed again, from after the last commit that it has read. */
+  /** A pool whose reading fails is followed again, after the last commit that was read. */
   async #keepFollowing(pool: string, deadlineMs: number, signal: AbortSignal): Promise<void> {
     const restarts = new Restarts(systemClock);
     for (;;) {
@@ -166,7 +166,10 @@ export class Executor {
       if (!Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).includes(marked)) continue;
       const commit = resultOr(() => decodeCommit(Buffer.from(bytes).toString()), undefined);
       if (commit === undefined) {
-        log.error({ pool, sequence: seq }, "a commit cannot be read, and is skipped; its refreshes end at their time");
+        log.error(
+          { pool, sequence: seq },
+          "a commit cannot be read, and is skipped; its refreshes end at their deadlines",
+        );
         continue;
       }
       const { at, events } = commit;

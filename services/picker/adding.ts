@@ -31,7 +31,7 @@ export class Adding {
   async add(request: AddRequest, bytes = 0): Promise<Added | { refusal: Refusal }> {
     if (this.#waiting >= waitingMax) return { refusal: overloaded(`More than ${waitingMax} lists are waiting.`) };
     if (this.#waitingBytes + bytes > waitingBytesMax)
-      return { refusal: overloaded(`The lists that wait have ${waitingBytesMax >> 20} MiB, and no more are taken.`) };
+      return { refusal: overloaded(`The lists that wait already have ${waitingBytesMax >> 20} MiB.`) };
     this.#waiting++;
     this.#waitingBytes += bytes;
     const prepared = this.#last

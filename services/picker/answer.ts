@@ -20,8 +20,8 @@ export function giveAnswer(
     const reply = "refusal" in answer ? answer.refusal : caller.reply(answer);
     if (reply !== undefined) caller.respond(reply);
   } catch (error) {
-    // What was decided is stored, and no decision depends on a reply.
+    // The decision is stored, and no decision depends on a reply.
     onDefect?.(error, { answer: Object.keys(answer)[0] });
-    caller.respond(unavailable("The request was decided, and its answer cannot be shown because of a bug."));
+    caller.respond(unavailable("The request was decided, but its answer cannot be shown because of a bug."));
   }
 }

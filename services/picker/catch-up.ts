@@ -18,7 +18,7 @@ export interface CatchUpPorts {
 
 const lookMs = 1000;
 const retryMs = 100;
-/** If nothing comes forward for this long, the leader may have to give the pool up. */
+/** Without progress for this long, the leader may have to give the pool up. */
 const stuckMs = 5000;
 
 /**
@@ -26,7 +26,7 @@ const stuckMs = 5000;
  * @param given.onAnnounced called when all have been told who leads.
  * @param given.onLook called when the engine knows how far it must come.
  * @param given.onOutcome called when one more outcome waits to be ingested.
- * @param given.onStuck called when it has not come forward for seconds, although the ledger can be read.
+ * @param given.onStuck called when it has made no progress for seconds, although the ledger can be read.
  */
 export async function catchUp(
   { feed, ledger, secrets, clock, announce }: CatchUpPorts,

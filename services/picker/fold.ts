@@ -64,7 +64,7 @@ export async function foldLedger(ports: FoldPorts): Promise<Folded> {
   return { state, seq, hash, witnessedHash, time };
 }
 
-/** Waits while what is read ends before this sequence. It may come from a server that was cut off. */
+/** Waits while reads end before this sequence. They may come from a server that was cut off. */
 export async function untilReadTo(
   { ledger, clock }: Pick<FoldPorts, "ledger" | "clock">,
   seq: number,

@@ -1,6 +1,6 @@
 // Keeps a reserve of the ledger's bound for what must not be refused: reports, renewals, releases and ends. Grants and
-// added proxies cannot use it. What they will store is counted from the moment when they are accepted, because thousands
-// may wait for a turn, or for a proxy.
+// added proxies cannot use it. Their future size counts from the moment when they are accepted, because thousands may
+// wait for a turn, or for a proxy.
 import type { Clock } from "../../runtime/clock.ts";
 import type { Ledger } from "../../runtime/ledger.ts";
 import type { Request } from "../../state-machines/command.ts";
@@ -15,7 +15,7 @@ const reserveShareMax = 0.9;
 const grantBytes = 1500;
 const useBytes = 700;
 const endBytes = 500;
-/** Reports of more uses come many to a commit. */
+/** Reports of further uses share commits. */
 const usesAlone = 10_000;
 const useBytesInMany = 250;
 const addBytes = 400;

@@ -121,7 +121,7 @@ export class Inbox {
     if (waiting.requests[share] + this.#load.requests[share] >= requestsMax)
       return overloaded(`More than ${requestsMax} requests are waiting to be decided.`);
     if (waiting.bytes[share] + this.#load.bytes[share] + bytes <= bytesMax) return undefined;
-    return overloaded(`The requests that wait to be decided have ${bytesMax >> 20} MiB, and no more are taken.`);
+    return overloaded(`The requests that wait to be decided already have ${bytesMax >> 20} MiB.`);
   }
 
   #reject(caller: Pick<Call, "respond">, refusal: Refusal): void {

@@ -16,7 +16,7 @@ interface Answerable {
 }
 
 const requestMs = 60_000;
-/** The oldest of more is forgotten. If it comes again, it is left out again. */
+/** Beyond this number the oldest is forgotten. If it fails again, it is left out again. */
 const keptMax = 1000;
 
 export class LeftOut {
@@ -29,7 +29,10 @@ export class LeftOut {
     this.#clock = clock;
   }
 
-  /** What a leader tells that a turn has ended. If the turn was deciding a command, that is left out from now on. */
+  /**
+   * The event that a leader sends when a turn has broken it. A command that the turn was deciding is left out from now
+   * on.
+   */
   broken(
     cause: unknown,
     { pool, undecided, leads }: { pool: string; undecided: Undecided<Answerable> | undefined; leads: boolean },
@@ -79,7 +82,7 @@ export class LeftOut {
 /** It must not be sent again, so its code is one that no client retries. */
 const leftOut = refuse(
   "invalid-request",
-  "This request failed because of a bug of Remuda, and was left out. Do not send it again: the picker's log names the bug.",
+  "This request failed because of a bug in Remuda, and was left out. Do not send it again: the picker's log names the bug.",
 );
 
 /** The command with its ids, without any secret. */

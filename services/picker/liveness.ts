@@ -2,8 +2,9 @@
 // its own: a flood of requests or reports delays no answer. So "no subscriber" there means that all of its pools may be
 // claimed. A picker that is asked for the first time about a pool asks on the pool's subject.
 //
-// Its last proof shows whether a leader leads, not its word. A picker takes a pool over only while it reaches the
-// broker itself: its own broken connection must not look like a dead leader, and in an election all leaders are silent.
+// A leader's last proof shows whether it leads. Its own word does not. A picker takes a pool over only while it reaches
+// the broker itself: its own broken connection must not look like a dead leader, and in an election all leaders are
+// silent.
 import { type Msg, RequestError, type Subscription } from "@nats-io/transport-node";
 import { pickerOfSubject, pickerSubject } from "../../protocol/subjects.ts";
 import { requestOn } from "../../runtime/bus.ts";
@@ -118,7 +119,7 @@ export class Liveness {
   #answerOn(subject: string, pools: () => string[]): Subscription {
     const callback = async (error: Error | null, message: Msg): Promise<void> => {
       if (error !== null || !isInbox(message.reply)) return;
-      // After a pause of this process, the broker may not have been asked yet.
+      // If this process has stood still, its last look at the broker is too old.
       if (this.#reach.silentMs > silentMsMax)
         await Promise.race([this.#reach.look(), new Promise((resolve) => setTimeout(resolve, proofMs))]);
       const { fingerprint: key } = this.#options.key;
@@ -162,7 +163,7 @@ export class Liveness {
     if (last !== undefined && on - last.on < sharedMs) return last.answer;
     const answer = this.#ask(pickerSubject(id), { times: 1 });
     this.#asked.set(id, { on, answer });
-    // For those that look while it is under way, however long it takes.
+    // "gone" is shared only while the question is under way.
     void answer.then((found) => {
       if (found === "gone") this.#asked.delete(id);
     });

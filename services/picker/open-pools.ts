@@ -8,9 +8,9 @@ import type { Opener } from "./openers.ts";
 
 /** It is not known when a pool will be closed. */
 const retryMs = 60_000;
-/** So many requests of one user wait to be checked. Further ones are rejected. */
+/** At most this many requests of one user wait to be checked. Further ones are rejected. */
 const checksMax = 100;
-/** Pools that are led elsewhere are asked at the same time, at most so many. */
+/** At most this many pools that are led elsewhere are asked at the same time. */
 const looksAtOnce = 50;
 
 export interface OpenPoolsPorts {

@@ -86,7 +86,7 @@ export class Openers {
     const answered = this.#waiting.filter(({ answer }) => answer !== undefined);
     this.#waiting = this.#waiting.filter(({ answer }) => answer === undefined);
     for (const opener of answered) {
-      const warnings = loss !== undefined && isForgetting(opener) ? [`${loss}. What is lost is forgotten.`] : [];
+      const warnings = loss !== undefined && isForgetting(opener) ? [`${loss}. The lost commits are forgotten.`] : [];
       opener.respond(withWarnings(opener.answer ?? {}, warnings));
     }
   }

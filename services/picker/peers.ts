@@ -76,7 +76,7 @@ export class Peers {
     } catch (error) {
       const again = { retryAfterMs: 1000 };
       if (!isUnanswered(error)) return refuse("unavailable", `The leader of the pool ${pool} does not answer.`, again);
-      // There is no answer between two leaders either. That is no reason to give the pool up.
+      // Between two leaders there is no answer either. That is no reason to give the pool up.
       if (await isOpen(this.#buses.ledger, pool).catch(() => true))
         return refuse("unavailable", `The pool ${pool} has no leader at the moment.`, again);
       return refuse("unknown-pool", `The pool ${pool} is not open. Open it first (pool open).`);
@@ -131,7 +131,7 @@ export class Peers {
   }
 }
 
-/** Undefined: it is no notice. */
+/** Undefined: it is not a notice. */
 function noticeIn(message: Msg): { leader: string; term: number } | undefined {
   try {
     const { leader, term } = message.json<{ leader?: unknown; term?: unknown }>();

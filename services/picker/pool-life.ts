@@ -166,7 +166,7 @@ export const poolMachine = setup({
       on: {
         open: { actions: ["queue", "submit"] },
         fenced: { target: "standingBy", actions: "sayEnd" },
-        // The next attempts come after longer pauses, so that a picker that fares better is faster.
+        // The next attempts come after longer pauses, so that a picker that can catch up comes first.
         stuck: {
           target: "standingBy",
           actions: ["sayEnd", assign({ failures: ({ context }) => context.failures + 1 })],

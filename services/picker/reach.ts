@@ -1,5 +1,6 @@
 // Whether this process reaches the broker on each of its connections. A leader tells the other pickers for how long it
-// has not. A picker that does not must not take its own broken connection for a dead leader.
+// has not reached it. A picker that does not reach the broker must not mistake its own broken connection for a dead
+// leader.
 import { ledgerStream } from "../../protocol/subjects.ts";
 import { type Bus, hasRoundTrip } from "../../runtime/bus.ts";
 import type { Clock } from "../../runtime/clock.ts";

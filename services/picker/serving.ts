@@ -52,7 +52,10 @@ export interface PickerOptions {
   /** Absent: the NATS server has no users. */
   users?: Users | undefined;
   clock?: Clock;
-  /** A stream takes no messages since its disk was full, until the NATS server restarts. Called again and again. */
+  /**
+   * A stream has taken no messages since its disk was full, and takes none until the NATS server restarts. Called
+   * repeatedly.
+   */
   onFrozen?: (message: string) => void;
   /** How often to look at the streams. Absent: every two seconds. */
   streamsEveryMs?: number;
@@ -221,7 +224,7 @@ export function letGo({ subscriptions, ledger, leader, keeper }: Served): void {
 function lostCommits(pool: string, loss: string): Fault {
   const message =
     `${loss}. It is not served, because its limits, leases and proxies would be forgotten. Restore the stream from a ` +
-    `backup. To go on without what is lost: npx remuda pool open --pool ${pool} --forget`;
+    `backup. To go on without the lost commits: npx remuda pool open --pool ${pool} --forget`;
   return new Fault("stop-damaged", message);
 }
 

@@ -20,7 +20,7 @@ const outcomesBytesMax = 1024 ** 3;
 // stream that never caught up again.
 const adjusted = { allow_direct: true, compression: "none" };
 
-/** @param given.isSingle the broker is no cluster. */
+/** @param given.isSingle the broker is not a cluster. */
 export function ledgerSettings(given: { isSingle: boolean; ledgerBytesMax: number }): StreamSettings {
   return {
     name: ledgerStream,
@@ -48,7 +48,8 @@ export function outcomesSettings({ isSingle }: { isSingle: boolean }): StreamSet
   return {
     name: outcomesStream,
     fixed: { subjects: [outcomeSubjects], storage: "file", retention: "limits" },
-    // Whatever bounds were set, a worker's outcome must be taken. A larger message than a report cannot be read at once.
+    // The stream must accept every worker's outcome, whatever bounds were set. A larger message than a report cannot be
+    // read at once.
     adjusted: {
       ...adjusted,
       discard: "old",

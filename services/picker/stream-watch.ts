@@ -1,5 +1,5 @@
 // Watches the streams that a picker needs. A stream may be deleted, changed, full, or frozen by a disk that was full,
-// while its pools seem well: nothing tells it before the next commit or outcome. The picker is not ready meanwhile, and
+// while its pools seem well: nothing shows it before the next commit or outcome. The picker is not ready meanwhile, and
 // its log has one line. The stream of outcomes is only a buffer, so it is made again.
 import type { Logger } from "pino";
 import { messageOf } from "../../runtime/fault.ts";
@@ -9,9 +9,9 @@ import { changesTo, ensureStream, wrongIn, wrongSetting } from "../../runtime/st
 import type { NeededStream } from "./stream-settings.ts";
 
 const everyMsDefault = 2000;
-/** It is more expensive: each fifth look. */
+/** A probe is more expensive, so only each fifth look makes one. */
 const looksPerProbe = 5;
-/** Above this share of its bound a stream takes hardly another message. */
+/** A stream above this share of its bound has room for hardly any message. */
 const fullShare = 0.98;
 /** No pool has this name, so no message has this subject. */
 const noPool = "_";
@@ -21,7 +21,7 @@ interface WatchPorts {
   log: Pick<Logger, "error" | "warn">;
   /** How many entries the pools that are led here have in the bucket of secrets, at least. */
   secretEntries: () => number;
-  /** A stream takes no messages since its disk was full. Called at each look. */
+  /** A stream has taken no messages since its disk was full. Called at each look. */
   onFrozen?: ((message: string) => void) | undefined;
   everyMs?: number | undefined;
 }
@@ -89,14 +89,14 @@ export class StreamWatch {
     const info = await ifStream(streamInfo(bus, name));
     if (info === undefined) {
       if (!isBuffer) return `The JetStream stream ${name} is missing. ${todo}.`;
-      return this.#made(needed, "the stream was missing, and is made again");
+      return this.#made(needed, "the stream was missing, and has been made again");
     }
     const [wrong] = wrongIn(info.config, settings);
     if (wrong !== undefined)
       return `${wrongSetting(name, wrong)}. Change it: nats stream edit ${name}. Or restore it from a backup.`;
     // A bound that an operator lowers now holds until the next start.
     if (changesTo(info.config, { ...settings, raised: {} }) !== undefined)
-      return this.#made(needed, "the stream had other settings, and has them again");
+      return this.#made(needed, "the stream had wrong settings, and has been corrected");
     if (isFull(info)) {
       const { state, config } = info;
       const raise = `nats stream edit ${name} --max-bytes=…`;
@@ -126,7 +126,7 @@ export class StreamWatch {
 
   /**
    * A stream that failed to write once takes no message until its server restarts. It neither refuses nor acknowledges
-   * them. Only a purge tells why, also one of nothing.
+   * them. Only a purge shows the error, even a purge of nothing.
    */
   async #frozen({ bus, settings }: NeededStream, { config }: StreamInfo): Promise<string | undefined> {
     if (Number(config["num_replicas"] ?? 1) > 1) return undefined; // Another replica leads it then.
@@ -137,8 +137,8 @@ export class StreamWatch {
     } catch (error) {
       if (!isJsError(error, jsErrors.purgeFailed)) return undefined; // Perhaps this login may not purge.
       const message =
-        `The JetStream stream ${settings.name} takes no messages since a write to its disk failed ` +
-        `(${messageOf(error)}). Make room there. Then restart the NATS server; "remuda up" restarts its own by itself.`;
+        `The JetStream stream ${settings.name} has taken no messages since a write to its disk failed ` +
+        `(${messageOf(error)}). Make room there. Then restart the NATS server; "remuda up" restarts its own server by itself.`;
       this.#ports.onFrozen?.(message);
       return message;
     }

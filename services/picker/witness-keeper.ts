@@ -54,7 +54,7 @@ export class WitnessKeeper {
     this.#keptN = n;
     const witness: Witness = { seq, n, hash, opened, forgotten, term, at: leader.now(), ...(boot && { boot }) };
     this.#storing = Promise.all([this.#storing, witnesses.keep(pool, witness)]).then(([, isKept]) => {
-      if (!isKept && this.#keptN === n) this.#keptN = 0; // Stored again next time, also if no commit has come since.
+      if (!isKept && this.#keptN === n) this.#keptN = 0; // Stored again next time, even if no commit has come since.
     });
   }
 }

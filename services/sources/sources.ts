@@ -261,7 +261,7 @@ export class Sources {
   #foreign(pool: string, user: string): Refusal | undefined {
     const pools = this.#ports.poolsOf?.(user);
     if (pools === undefined || pools.includes(pool)) return undefined;
-    const message = `from.pool: ${user} is no administrator of ${pool}. Name another pool.`;
+    const message = `from.pool: ${user} is not an administrator of ${pool}. Name another pool.`;
     return refuse("invalid-request", message, { field: "from.pool" });
   }
 

@@ -84,7 +84,7 @@ export class CandidateIndex {
     return heldBack(this.#state, (i) => this.#held[i]!);
   }
 
-  /** Visits so many more proxies. Returns true when all have been visited. */
+  /** Visits this many more proxies. Returns true when all have been visited. */
   build(most: number): boolean {
     for (let i = 0; i < most && this.#unseen !== undefined; i++) {
       const next = this.#unseen.next();

@@ -61,7 +61,7 @@ export function meanOf({ successes, failures }: Evidence): number {
   return Math.floor(((successes + one) * 1_000_000) / (successes + failures + 2 * one));
 }
 
-/** When the discount has changed the mean so much that the rank must be looked at again. Infinity: never. */
+/** When the discount has changed the mean enough for the rank to be checked again. Infinity: never. */
 export function fadesAt(state: PoolState, evidence: Evidence | null): number {
   const { strategy } = state.rules.policy;
   if (strategy.kind !== "bandit" || evidence === null) return Infinity;

@@ -15,7 +15,7 @@ export function retryAt(state: PoolState, index: CandidateIndex, request: LeaseR
   const withRoom = (at: number): number => canBindFrom(state, request.session, Math.max(at, notBefore));
   if (proxy === undefined) return withRoom(index.leasableAt(bounds.excluded));
   let earliest = withRoom(leasableAt(state, proxy, bounds.minUses));
-  // While the session would be bound anew, any other proxy will do.
+  // While the session would be bound to a new proxy, any other proxy will do.
   let anyAt: number | undefined;
   for (const span of unboundSpans(state, proxy, request, bounds.minUses)) {
     if (Math.max(span.from, notBefore) >= earliest) continue;

@@ -19,8 +19,8 @@ export function joinExit(exit: Exit, proxy: Proxy): void {
 }
 
 /**
- * What was granted through an exit counts there until it has run out, so a new label is no way round a limit. The last
- * proxy of an exit takes it along as well, since the exit may only have been renamed.
+ * Uses that were granted through an exit count there until they have run out, so a new label is no way round a limit.
+ * The last proxy of an exit takes them along as well, since the exit may only have been renamed.
  */
 export function moveToExit(state: PoolState, proxy: Proxy, account: Exit): void {
   const old = proxy.account;
@@ -38,7 +38,7 @@ export function moveToExit(state: PoolState, proxy: Proxy, account: Exit): void 
   state.proxyLeft(proxy, old);
 }
 
-/** What the exit was becomes a former one. A new exit of its name counts it from now on, and so does the other one. */
+/** The exit as it was becomes a former one. A new exit of its name counts it from now on, and so does the other one. */
 function takeAlong(state: PoolState, old: Exit, account: Exit): void {
   state.exits.delete(old.key);
   state.spreading.delete(old);

@@ -78,8 +78,8 @@ function snapshotOfSession({ leases, ...others }: Session) {
 }
 
 /**
- * @param snapshot also after JSON. The state takes over its objects, so pass a copy.
- * @returns a state equal to the one that the snapshot was taken of, also after further events.
+ * @param snapshot as it was made, or read from JSON. The state takes over its objects, so pass a copy.
+ * @returns a state that equals the one of which the snapshot was taken, and stays equal after further events.
  */
 export function restore(snapshot: Snapshot): PoolState {
   const { pool, policy, proxies, exits, former, leases, closedLeases, sessions, idleSessions, ...more } = snapshot;

@@ -90,7 +90,7 @@ class Usage {
     this.#first = 0;
   }
 
-  /** When fewer than so many leases were granted in the last minute. */
+  /** The first time at which fewer than `most` leases were granted in the last minute. */
   grantableAt(most: number, at: number): number {
     while ((this.#granted[this.#first]?.at ?? Infinity) <= at - minuteMs) this.#first++;
     if (this.#first > this.#granted.length / 2) {

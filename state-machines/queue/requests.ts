@@ -15,7 +15,7 @@ export type Decided = Answer | "waits" | "later" | "aside";
 
 /** How requests are decided and answered in one turn. */
 export interface Desk<To> {
-  /** This request is next: it is decided, and then it has moved others. */
+  /** This request is next. Calls to `decide` and `moved` are about it. */
   begin(asked: Asked<To>): void;
   decide(request: Exclude<Request, { type: "each" }>, to: To): Decided;
   hasRoom(): boolean;
@@ -26,7 +26,7 @@ export interface Desk<To> {
   moved(): void;
 }
 
-/** Decided requests at the head are dropped when there are so many. */
+/** Decided requests at the head are dropped when there are this many. */
 const decidedMax = 1000;
 
 export class RequestQueue<To> {

@@ -1,5 +1,5 @@
-// Concurrency: at most so many leases of an exit are open at once. A lease is open until all its uses are reported, it is
-// released, or it expires.
+// Concurrency: limits how many leases of an exit are open at once. A lease is open until all its uses are reported, it
+// is released, or it expires.
 import type { Limits, Policy } from "../../events/policy.ts";
 import { leasesOf } from "../fold/past.ts";
 import { windowsOf } from "./rate.ts";

@@ -1,4 +1,4 @@
-// An exit's room: may a lease of so many uses be granted through it now? Which rules hold it back? From when on could
+// An exit's room: may a lease of this many uses be granted through it now? Which rules hold it back? From when on could
 // it be granted, if nothing more were reported, released or granted? All exit rules are listed here, once.
 import type { UseReported } from "../../events/outcome.ts";
 import type { Policy } from "../../events/policy.ts";
@@ -76,7 +76,7 @@ export function isOccupied(state: PoolState, exit: Exit): boolean {
   return exitRules.some((rule) => rule.isOccupied?.(state, exit) === true);
 }
 
-/** Whether its limits ever allow so many uses at once. */
+/** Whether its limits ever allow this many uses at once. */
 export function canEverServe(exit: Exit, minUses: number): boolean {
   return exitRules.every((rule) => rule.canServe?.(exit.limits, minUses) !== false);
 }

@@ -22,7 +22,7 @@ export interface ExitRule {
   readonly holdsBack: string;
   /** Whether `limitedBy` counts it. Absent: always. */
   isTold?(state: PoolState): boolean;
-  /** Whether it keeps the exit from a lease of so many uses now. */
+  /** Whether it keeps the exit from a lease of this many uses now. */
   holds(state: PoolState, exit: Exit, minUses: number): boolean;
   /** When there is room, if nothing more is reported, released or granted. Not later than now: there is. */
   roomAt(state: PoolState, exit: Exit, minUses: number): number;
@@ -30,7 +30,7 @@ export interface ExitRule {
   changesAt?(state: PoolState, exit: Exit, minUses: number): number;
   /** How many uses may be granted at once now. Absent: any number. */
   usesLeft?(state: PoolState, exit: Exit): number;
-  /** Whether so many uses may ever be granted at once. Absent: always. */
+  /** Whether this many uses may ever be granted at once. Absent: always. */
   canServe?(limits: ExitLimits, minUses: number): boolean;
   /** The instant from which it needs to remember nothing of an exit without open leases. Absent: always. */
   tracesEnd?(state: PoolState, exit: Exit): number;

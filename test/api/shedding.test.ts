@@ -73,7 +73,7 @@ test("bounds the readers of events of one user, and leaves room for others", asy
   expect(other).toEqual([200, undefined]);
 });
 
-test("works for readers of events at most half of the time", async () => {
+test("spends at most half of its time on readers of events", async () => {
   vi.useFakeTimers({ toFake: ["setTimeout", "performance"] });
   onTestFinished(() => void vi.useRealTimers());
   const readers = new Readers();

@@ -74,7 +74,7 @@ test.each([...inOrder, { kind: "time-based", intervalMs: 60_000 }])(
   },
 );
 
-test("time-based: counts the intervals anew from when a pool that was closing is opened again", async () => {
+test("time-based: counts the intervals again from the moment at which a pool that was closing is opened again", async () => {
   const strategy = { kind: "time-based", intervalMs: 1000 };
   const script = new Script("2026-03-01T10:00:00Z", { strategy }, 2);
   script.lease();

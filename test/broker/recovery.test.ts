@@ -22,11 +22,13 @@ test("waits as long as the CPU time or the bytes grow, and says so every five se
     if (look.say !== undefined) said.push(look.say);
   }
   expect(said).toHaveLength(120);
-  expect(said[0]).toBe("nats-server is not ready after 5 s. It works (0.3 s of CPU, 0 MiB read and written)");
-  expect(said.at(-1)).toBe("nats-server is not ready after 600 s. It works (15.0 s of CPU, 1431 MiB read and written)");
+  expect(said[0]).toBe("nats-server is not ready after 5 s. It is working (0.3 s of CPU, 0 MiB read and written)");
+  expect(said.at(-1)).toBe(
+    "nats-server is not ready after 600 s. It is working (15.0 s of CPU, 1431 MiB read and written)",
+  );
 });
 
-test("gives up a server that does no more than an idle one, 20 s after its last work", () => {
+test("gives up a server 20 s after its last work, if it does no more than an idle one", () => {
   const recovery = new Recovery(20_000, 0);
   const workAt = (s: number) => ({ cpuMs: s <= 60 ? s * 100 : 6000 + (s - 60) * 5, bytes: 1000 * s });
   let s = 1;
@@ -40,7 +42,7 @@ test("gives up a server that does no more than an idle one, 20 s after its last 
   expect(said).toBe("nats-server is not ready after 75 s. It has done nothing for 15 s");
 });
 
-test("sees the work of a process, and none of one that sleeps or is gone", async () => {
+test("sees the work of a process, and no work of a process that sleeps or is gone", async () => {
   const busy = spawn(process.execPath, ["-e", "for (;;) require('node:fs').readFileSync('/proc/self/stat')"]);
   onTestFinished(() => void busy.kill("SIGKILL"));
   await once(busy, "spawn");

@@ -70,7 +70,7 @@ test("serves and leases from where it is installed, its threads included", async
   await remuda.stop();
 });
 
-test("runs by a link to the checkout, as npm link makes it", () => {
+test("runs through a link to the checkout, as npm link makes one", () => {
   const link = join(folder, "linked");
   symlinkSync(join(root, "cli/remuda.js"), link);
   expect(run(link, ["--version"], tmpdir())).toMatch(/^\d+\.\d+\.\d+\n$/);

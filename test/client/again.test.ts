@@ -63,7 +63,7 @@ test("does not send a POST again on a new connection, and blames no proxy", asyn
   await expect.poll(() => outcomes.map((each) => each.class)).toEqual(["success", "client-abort"]);
 });
 
-test("uses a new connection for the second try, also if several kept connections had become old", async () => {
+test("uses a new connection for the second try, even if several kept connections had become old", async () => {
   let resets = 0;
   target.plays.set("/old", (socket, told) => {
     if (told.before === 0) return setTimeout(() => ok(socket, told), 50);

@@ -47,7 +47,7 @@ test.each(["/captcha", "/large"])(
   },
 );
 
-test("asks about the last answer alone, and counts its word also if the body ends later", async () => {
+test("asks the caller about the last answer alone, and uses its class even if the body ends later", async () => {
   const { client, outcomes } = through();
   const asked: string[] = [];
   const response = await client.fetch(

@@ -71,7 +71,7 @@ for (const over of ["nats", "http"] as const) {
     await client.release(lease, { used: 0 });
   });
 
-  test(`over ${over}: withLease counts, reports and gives back unused uses, also when its function throws`, async () => {
+  test(`over ${over}: withLease counts, reports and gives back unused uses, even if its function throws`, async () => {
     const pool = `with-${over}`;
     await at.open(pool, [proxy.url], { backoff: { kind: "none" } });
     const client = await at.client(over, { pool });

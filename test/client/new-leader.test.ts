@@ -44,7 +44,7 @@ test("repeats an unanswered lease request under its requestId when it hears of a
   await client.close();
 });
 
-test("repeats nothing for a term that it knows, for another pool, or for what is no notice", async () => {
+test("repeats nothing for a term that it knows, for another pool, or for a message that is not a notice", async () => {
   const { requests, client, lease, notice, answer } = await leaderOf("calm");
   notice('{"leader":"second","term":2}');
   await eventually(() => expect(requests).toHaveLength(2), { timeoutMs: 3000 });

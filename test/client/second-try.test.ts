@@ -109,7 +109,7 @@ test("does not repeat a request that was redirected after it took effect, though
   expect(seen.map(({ asked }) => asked)).toEqual(["POST /order", "GET /result"]);
 });
 
-test("repeats an idempotent request, also after a redirect", async () => {
+test("repeats an idempotent request, even after a redirect", async () => {
   const { client } = service();
   answer = (request, response, token) => {
     response.statusCode = request.url === "/there" ? (token === good ? 200 : 401) : 302;

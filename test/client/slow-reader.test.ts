@@ -126,7 +126,7 @@ test("leaves an unread body with the sender", async () => {
   await response.body?.cancel();
 });
 
-test("does not take a slow reader for a slow target", async () => {
+test("does not mistake a slow reader for a slow target", async () => {
   await proxyThat("patient", (socket) => {
     socket.write(`HTTP/1.1 200 OK\r\ncontent-length: ${large.length + 1}\r\n\r\n`);
     socket.write(large);

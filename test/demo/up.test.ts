@@ -68,7 +68,7 @@ test("the suggested command works unchanged", async () => {
   expect(code).toBe(0);
 });
 
-test("everything ends with the process, and its pool is closed after a start without --demo", async () => {
+test("everything ends with the process, and a start without --demo leaves its pool closed", async () => {
   await remuda.interrupt();
   await expect(fetch(site)).rejects.toThrow();
   await remuda.stop();

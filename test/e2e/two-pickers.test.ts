@@ -30,7 +30,7 @@ afterEach(async () => {
 const startPicker = (dataDir = folder): Promise<RemudaProcess> =>
   startRemuda({ dataDir, args: ["run", "picker"], env: { REMUDA_NATS_URL: broker.url, REMUDA_LOG_LEVEL: "info" } });
 
-/** What any picker may answer, a hung one may be asked, and never does: then it is asked again soon. */
+/** A request that any picker may answer can reach a hung one, which never answers. So it is sent again soon. */
 async function ask(subject: string, body: object = {}, timeoutMs = 5000): Promise<Record<string, unknown>> {
   const reply = await nats.request(subject, JSON.stringify(body), { timeoutMs });
   return reply.status === 503 ? { code: "no-responders" } : reply.json<Record<string, unknown>>();

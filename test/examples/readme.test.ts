@@ -85,7 +85,7 @@ describe("with a real proxy", () => {
 
   const here = (code: string) => code.replaceAll("https://example.com/", target.url);
 
-  test("the JavaScript block fetches through it, with every Node at hand", async () => {
+  test("the JavaScript block fetches through it, with every Node that is installed", async () => {
     writeFileSync(join(project, "first.mjs"), here(block("js", "remuda.fetch")));
     for (const [index, node] of [...nodesAtHand().values()].entries()) {
       const { code, output } = await run(node, ["first.mjs"], { of: real, cwd: project });

@@ -132,7 +132,7 @@ test("repeats its request while the pool has no leader, and takes the refresh on
   end();
 });
 
-test("skips a commit that cannot be read, says so, and follows its pool on", async () => {
+test("skips a commit that cannot be read, says so, and goes on following its pool", async () => {
   const { pool, taken } = openPool();
   await start();
   await write(pool, '{"v": 99, "events": "TokenRequested", "type":"TokenRequested"}');
@@ -142,7 +142,7 @@ test("skips a commit that cannot be read, says so, and follows its pool on", asy
   expect(lines.filter((line) => line.includes("cannot be read"))).toHaveLength(1);
 });
 
-test("follows a pool again after a bug, from after the commit that showed it, and counts the bug", async () => {
+test("continues after the commit that showed a bug, and counts the bug", async () => {
   const { pool, taken } = openPool();
   const defects = new Defects(log);
   let isPlanted = true;

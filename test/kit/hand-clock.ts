@@ -16,7 +16,7 @@ export class HandClock implements Clock {
 
   readonly soon = (callback: () => void): void => void setImmediate(callback);
 
-  /** Everything that becomes due on the way happens when it is due. What it starts may continue afterwards. */
+  /** Everything that becomes due on the way happens when it is due. Work that it starts may continue afterwards. */
   move(ms: number): void {
     const end = this.#now + ms;
     for (;;) {

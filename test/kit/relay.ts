@@ -11,9 +11,9 @@ export interface Relay {
   readonly accepted: number;
   /** The URL with the relay's port in place of the server's. */
   urlOf(url: string): string;
-  /** Ends all present connections, without a goodbye. */
+  /** Ends all present connections abruptly. */
   cut(): void;
-  /** Passes nothing on, in either direction, on all present connections. What comes later is passed on. */
+  /** Passes nothing on, in either direction, on all present connections. Later connections are passed on. */
   stopReading(): void;
   /** Passes on what clients say, and no answer, on all present connections. */
   swallowAnswers(): void;

@@ -105,7 +105,7 @@ test("leaves the pool as it is if the witness cannot be stored, and deletes it t
   expect(await deleted("half")).toMatchObject({ code: "unknown-pool" });
 });
 
-test("no longer counts a pool that another picker has deleted among the most that are allowed", async () => {
+test("no longer counts a pool towards the maximum once another picker has deleted it", async () => {
   await closedPool("next");
   expect(await ask("pool.open", "one-more")).toMatchObject({ code: "overloaded" });
   expect(await deleted("next")).toEqual({ deleted: true });
@@ -122,7 +122,7 @@ test("answers a list of pools although a leader is lost to another picker before
   expect(await deleted("lost")).toEqual({ deleted: true });
 });
 
-test("begins another life of a pool whose life ended because of a bug, and leads the pool", async () => {
+test("starts a pool again whose actor ended because of a bug, and leads it", async () => {
   const defects = new Defects(log);
   const options = { ...station.options, defects };
   const leadership = new Leadership("third", options, new Responder(bus.nc, overNats, log));

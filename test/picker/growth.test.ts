@@ -75,13 +75,13 @@ test("counts requests that wait for a proxy, added proxies, and leases that are 
   expect(refused.length).toBeGreaterThan(2500);
   expect(await first.ask("proxies.add", { proxies: proxyLines(9, 50) })).toMatchObject({ code: "unavailable" });
   first.leader.stop();
-  // What waited is gone with its leader.
+  // The waiting requests are gone with their leader.
   const second = await led(first.ledger);
   expect(await second.ask("proxies.add", { proxies: proxyLines(9, 50) })).toMatchObject({ added: 9 });
   second.leader.stop();
 });
 
-test("knows what others store by the sequence of an acknowledgement, and then asks the stream", async () => {
+test("sees by the sequence of an acknowledgement that others have stored messages, and asks the stream", async () => {
   vi.useFakeTimers({ toFake: ["performance"] });
   onTestFinished(() => void vi.useRealTimers());
   let state = { bytes: 1000, last_seq: 10 };

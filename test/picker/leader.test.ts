@@ -117,7 +117,7 @@ async function opened(given: Parameters<typeof lead>[0] = {}) {
 const commitsOf = (ledger: MemoryLedger): CommitEnvelope[] =>
   ledger.commits.map((commit) => decodeCommit(Buffer.from(commit.bytes).toString()));
 
-test("gives the pool up if it cannot read the outcomes for seconds, unless it cannot read the ledger either", async () => {
+test("gives the pool up if it cannot read the outcomes for seconds but can read the ledger", async () => {
   const ledger = new MemoryLedger();
   (await opened({ ledger })).leader.stop();
   const feed = new Feed();
@@ -164,7 +164,7 @@ test("proves on a replicated ledger by a commit, which a read from a server that
   leader.stop();
 });
 
-test("does not fold a replicated ledger that ends before what is known of it, until 15 seconds have passed", async () => {
+test("does not fold a replicated ledger that ends too early, until 15 seconds have passed", async () => {
   const clock = new HandClock();
   const ledger = Object.assign(new MemoryLedger(), { isReplicated: true });
   let isThere = false;
@@ -686,7 +686,7 @@ test("refuses a command that makes a turn throw, stores nothing of the turn, and
   second.leader.stop();
 });
 
-test("refuses a waiting request that makes a turn throw, with its copies, and not another one of its kind", async () => {
+test("refuses a waiting request that makes a turn throw, and its copies, but no other request of its kind", async () => {
   const ledger = new MemoryLedger();
   const leftOut = new LeftOut(systemClock);
   const first = await opened({ ledger, leftOut });
@@ -731,7 +731,7 @@ test("leaves out an outcome of the stream that makes a turn throw, and ingests t
   second.leader.stop();
 });
 
-test("names no command when a turn throws without one, and answers no request", async () => {
+test("names no command when a turn throws while it decides none, and answers no request", async () => {
   const { leader, ask, broke } = await opened();
   Object.defineProperty(leader.state, "draining", {
     get() {
@@ -821,7 +821,7 @@ test("leaves half of a turn to requests while outcomes have piled up, and takes 
   leader.stop();
 });
 
-test("takes few outcomes that are ignored while a request waits", async () => {
+test("ingests few ignored outcomes in one turn while a request waits", async () => {
   const ledger = new GatedLedger();
   const { leader, feed, ask } = await opened({ ledger });
   await ask("proxies.add", { proxies: proxyLines(2) });

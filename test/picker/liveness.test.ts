@@ -62,7 +62,7 @@ async function two() {
   return { leading, standing, leader, remove, pass, isLed: () => standing.liveness.isLed("shop") };
 }
 
-test("knows a leader by its own word, and its pool's time; without any, the pool may be claimed", async () => {
+test("learns from the leader that the pool is led, and the pool's time; without an answer the pool may be claimed", async () => {
   const { standing, remove, isLed } = await two();
   expect(await isLed()).toBe(true);
   expect(standing.liveness.seen("shop")).toMatchObject({ term: 7, at: 1000 });
@@ -114,7 +114,7 @@ test("deposes no silent leader while it does not reach the ledger itself, as in 
   }
 });
 
-test("does not take any own dead connection for a dead leader", async () => {
+test("does not mistake its own dead connection for a dead leader", async () => {
   const looks = names.map(async (name) => {
     const { standing, remove, isLed } = await two();
     standing.freeze(name);

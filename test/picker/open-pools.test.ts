@@ -39,13 +39,13 @@ test("counts the open pools that the user has opened, and no others", async () =
   expect(await open("d", "ann", 2)).toEqual({ pool: "d" });
 });
 
-test("a pool that is open already is opened again at the quota too", async () => {
+test("a pool that is open already is opened again even at the quota", async () => {
   const { open } = installation({ a: "ann", b: "ann", shop: "bob" });
   expect(await open("a", "ann", 2)).toEqual({ pool: "a" });
   expect(await open("shop", "ann", 2)).toEqual({ pool: "shop" });
 });
 
-test("requests at the same time do not pass the quota together", async () => {
+test("simultaneous requests do not exceed the quota together", async () => {
   const { open } = installation({});
   const answers = await Promise.all(["a", "b", "c", "d"].map((pool) => open(pool, "ann", 2)));
   expect(answers).toEqual([{ pool: "a" }, { pool: "b" }, over, over]);

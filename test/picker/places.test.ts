@@ -106,7 +106,7 @@ test.each([
   ["token.get", {}],
   ["lease", { token: true }],
 ] as const)(
-  "the first %s that looks for a proxy's token does not keep others waiting, also after a change of leader",
+  "the first %s that looks for a proxy's token does not keep others waiting, even after a change of leader",
   async (verb, asked) => {
     const { world, leader, ask, letThrough } = await led({ token: { scope: "proxy" } });
     letThrough();

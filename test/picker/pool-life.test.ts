@@ -160,7 +160,7 @@ test("does not claim a pool that another picker has come to lead while its ledge
   expect(life.said).toEqual(["isLed", "fold", "confirm", "stop"]);
 });
 
-test("passes on a request to open a pool that is fenced before it has answered", async () => {
+test("passes on a request to open a pool whose leader is fenced before it has answered", async () => {
   const life = live({ commits: 3 });
   await life.lead();
   await life.serve();
@@ -193,7 +193,7 @@ test("refuses a request that cannot open a pool, and begins no ledger", async ()
   expect(life.actor.getSnapshot()).toMatchObject({ value: "forgotten", status: "done" });
 });
 
-test("refuses an invalid request beside a valid one at once, also while the pool is claimed", async () => {
+test("refuses an invalid request beside a valid one at once, even while the pool is claimed", async () => {
   const life = live();
   const [valid, invalid] = [life.open("good"), life.open("bad")];
   await life.lead();
@@ -273,7 +273,7 @@ test("gives up a pool whose leader has found a bug", async () => {
   expect(life.said.at(-1)).toBe("stop");
 });
 
-test("starts a leader again that a command made fail, with growing pauses, and names the command and the bug once", async () => {
+test("restarts a leader that a command made fail, with growing pauses, and names the command and the bug once", async () => {
   const life = live({ commits: 3 });
   await life.lead();
   await life.serve();
@@ -300,7 +300,7 @@ test("starts a leader again that a command made fail, with growing pauses, and n
   expect(life.logged[1]).not.toHaveProperty("err");
 });
 
-test("reports a pool as unusable that fails without a command, and tries it again", async () => {
+test("reports a pool that fails without a command as unusable, and tries it again", async () => {
   const life = live({ commits: 3 });
   await life.lead();
   await life.serve();

@@ -56,7 +56,7 @@ test("says what is lost of a ledger that ends early, is gone, or is another one"
   expect(await lossOf(ledger, witness)).toMatch(/shop is gone: it had 3 commits/);
 });
 
-test("a witness that could not be stored is stored again, also if no commit has come since", async () => {
+test("a witness that could not be stored is stored again, even if no commit has come since", async () => {
   let beat = (): void => {};
   const after = (_ms: number, callback: () => void) => {
     beat = callback;

@@ -162,7 +162,7 @@ describe("published to JetStream", () => {
     expect((await wire.stats("early")).outcomes.ignored).toBe(1);
   });
 
-  test("survives an error that is named like an object's built-in property, also after a reopening", async () => {
+  test("survives an error that is named like an object's built-in property, even after a reopening", async () => {
     const lease = await wire.leased("unlucky", "10.6.2.9", { uses: 2 });
     await wire.publish("unlucky", { leaseId: lease.leaseId, n: 1, error: "constructor" });
     await wire.publish("unlucky", { leaseId: lease.leaseId, n: 2, status: 200 });

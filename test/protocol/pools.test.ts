@@ -403,7 +403,7 @@ test("answers unavailable, not unknown-pool, for an open pool that no process ca
 });
 
 describe("deleting a pool", () => {
-  test("takes a closed pool's proxies, credentials and ledger, and lets the name begin anew", async () => {
+  test("deletes a closed pool's proxies, credentials and ledger, and lets the name be used again", async () => {
     const first = await wire.open("gone", lax, ["10.5.9.1:80", "ann:hush@10.5.9.2:80"]);
     const lease = await wire.lease("gone");
     const follower = await connectRaw(wire.remuda.natsUrlAs("follower"));

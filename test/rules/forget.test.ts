@@ -9,7 +9,7 @@ import { seeded } from "../kit/seed.ts";
 const free = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
 const keptMs = 600_000;
 
-test("remembers exactly the leases closed within ten minutes, also after all were forgotten", () => {
+test("remembers exactly the leases closed within ten minutes, even after all were forgotten", () => {
   const random = seeded(5);
   const pool = new TestPool(free);
   pool.add(proxyLines(3));

@@ -130,7 +130,7 @@ test("leases per minute: a sliding minute, exact to the millisecond", () => {
   expect(took()).toEqual(over(/leasesPerMinute/, 60_000));
 });
 
-test("leases per minute: as a count of all grants says, over many minutes and two pools", () => {
+test("leases per minute: agrees with a count of all grants, over many minutes and two pools", () => {
   const quotas = new Quotas();
   const pools = [new Led("web", quotas), new Led("shop", quotas)];
   const random = seeded(1);
@@ -234,7 +234,7 @@ test("a user whose quota is set while it works is counted with what it has by th
   expect(pool.lease("ann", { leasesPerMinute: 2 })).toEqual(over(/leasesPerMinute/, 60_000));
 });
 
-test("a repeated request for an open lease gets that lease, at a quota too", () => {
+test("a repeated request for an open lease gets that lease, even at a quota", () => {
   const pool = new Led("web", new Quotas());
   const quota = { openLeases: 1, leasesPerMinute: 1 };
   const requestId = "4b1f4a70-0000-4000-8000-000000000002";

@@ -330,7 +330,7 @@ describe("random", () => {
     return (seen + (kinds - counts.size) * (total / kinds) ** 2) / (total / kinds);
   }
 
-  test("draws each leasable proxy with equal chance, also if some share an exit", () => {
+  test("draws each leasable proxy with equal chance, even if some share an exit", () => {
     const pool = pick({ kind: "random" });
     pool.add(proxyLines(5), { labels: { exit: "198.51.100.1" } });
     pool.add(proxyLines(5, 20));

@@ -30,7 +30,7 @@ test("shows the stack of a bug once, and counts every failure", () => {
   expect([defects.ofPool("shop"), defects.ofPool("other"), defects.ofPool("third")]).toEqual([1, 1, 0]);
 });
 
-test("starts a part again after longer and longer pauses, and soon again when it has run well", () => {
+test("restarts a part after longer and longer pauses, and soon if it has run well", () => {
   const clock = new HandClock();
   const restarts = new Restarts(clock);
   const pauses = Array.from({ length: 11 }, () => restarts.pauseMs());

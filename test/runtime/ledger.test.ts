@@ -194,7 +194,7 @@ test("fences a commit whose answer is lost if another writer was faster", async 
   }
 });
 
-test("sends a commit again, and asks again, soon after the server that was asked has gone", async () => {
+test("repeats a commit and a read soon after the server that was asked has gone", async () => {
   const silent = await openBus(streams.broker.url, "test");
   const request = silent.nc.request.bind(silent.nc);
   const asked: string[] = [];
@@ -217,7 +217,7 @@ test("sends a commit again, and asks again, soon after the server that was asked
   }
 });
 
-test("takes an answer that comes after the commit was sent again", async () => {
+test("accepts an answer that comes after the commit was sent again", async () => {
   const slow = await openBus(streams.broker.url, "test");
   const request = slow.nc.request.bind(slow.nc);
   const answers: (() => void)[] = [];
@@ -290,7 +290,7 @@ test("refuses a stream with other settings, and names them", async () => {
   await expect(ensureStream(bus, settings)).rejects.toThrow(/OTHER has storage "memory", and Remuda needs "file"/);
 });
 
-test("waits for a cluster that is still forming, and takes it for no wrong set-up", async () => {
+test("waits for a cluster that is still forming, and does not mistake it for a wrong set-up", async () => {
   const settings = { name: "FORMED", fixed: { subjects: ["formed.*"], storage: "file" }, initial: {} };
   const forming = await openBus(streams.broker.url, "test");
   try {

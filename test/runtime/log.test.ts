@@ -60,7 +60,7 @@ test("bounds lines that differ in a number alone", () => {
   expect(said()).toHaveLength(20);
 });
 
-test("holds back no details that were asked for, and nothing fatal", () => {
+test("holds back neither details that were asked for nor fatal lines", () => {
   const { log, said } = logs({ level: "debug" });
   for (let i = 0; i < 3; i++) {
     log.debug("a detail");
@@ -69,7 +69,7 @@ test("holds back no details that were asked for, and nothing fatal", () => {
   expect(said()).toHaveLength(6);
 });
 
-test("writes text on a terminal, without control characters of others", () => {
+test("writes text on a terminal, without control characters from outside", () => {
   const { lines, log } = logs({ isTerminal: true });
   log.warn({ pool: "shop", why: "it said \u001b[2J" }, "asking \u001b]0;again");
   expect(lines[0]).toContain("picker: asking �]0;again");

@@ -46,7 +46,7 @@ test("retries due work that was left undone, and does not keep the process busy"
   expect(turns).toHaveLength(4);
 });
 
-test("neither answers on a read that is behind nor breaks at once, and reports damage after 15 seconds", async () => {
+test("neither answers nor breaks at once after a read that is behind, and reports damage after 15 seconds", async () => {
   const clock = new HandClock();
   const ledger = new MemoryLedger();
   await ledger.append({ id: "a", bytes: Buffer.from("a"), afterSeq: 0 });

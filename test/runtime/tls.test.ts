@@ -1,4 +1,4 @@
-// How a connection checks its server: the certificate must have the name from the URL, also if that is an address.
+// How a connection checks its server: the certificate must have the name from the URL, even if that is an address.
 
 import type { PeerCertificate } from "node:tls";
 import { fileURLToPath } from "node:url";

@@ -70,7 +70,7 @@ test("a disk that cannot be written makes no login fail", () => {
   expect(troubles).toHaveLength(1);
 });
 
-test("leaves out lines that are cut off or no lines of the log", () => {
+test("leaves out lines that are cut off or do not belong to the log", () => {
   const dataDir = folder();
   const added = '{"at":5,"type":"UserAdded","user":"ann","by":"root"}';
   writeFileSync(join(dataDir, "users-log.ndjson"), `${added}\n17\nnull\n${added.slice(0, 20)}`);

@@ -16,7 +16,7 @@ async function read(text: string) {
   return { entries, pauses };
 }
 
-test("pauses while it reads lines, also where none of them is an entry", async () => {
+test("pauses while it reads lines, even if none of them is an entry", async () => {
   const { entries, pauses } = await read(`${"# a comment\n\n".repeat(50_000)}10.0.0.1:80\n`);
   expect(entries).toMatchObject([{ ok: true, at: { line: 100_001 } }]);
   expect(pauses).toBe(400);
@@ -53,7 +53,7 @@ test("pauses while it digests a long text", async () => {
   expect(pauses).toBe(5);
 });
 
-test("decodes a long text in pieces, whatever the pieces cut", async () => {
+test("decodes a long text in pieces, wherever the cuts are", async () => {
   const text = `${"ab€".repeat(500_000)}ä`;
   const whole = Buffer.from(text);
   expect(await textOf([whole])).toBe(text);

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { readRequest } from "../../protocol/request.ts";
 import { sourceRequestSchema, sourceSchema } from "../../protocol/source.ts";
 
-test("ignores unknown fields of a request, also inside, and names each with the nearest known one", () => {
+test("ignores unknown fields of a request, nested ones too, and names each with the nearest known one", () => {
   const read = readRequest(sourceRequestSchema, {
     name: "site",
     everyMS: 60_000,

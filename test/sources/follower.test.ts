@@ -79,7 +79,7 @@ test("is started again after a bug, with growing pauses, and says so until a loo
   expect(follower.view().trouble).toBeUndefined();
 });
 
-test("a pool whose floor cannot be checked because of a bug does not keep the other pools from being refilled", async () => {
+test("a bug in the check of one pool's leasableMin does not keep the other pools from being refilled", async () => {
   const bugs: string[] = [];
   const looked: string[] = [];
   const refill = new Refill({
@@ -94,7 +94,7 @@ test("a pool whose floor cannot be checked because of a bug does not keep the ot
   });
   const followerOf = (pool: string): Follower => {
     const source = { name: "list", pool, refill: { leasableMin: 1, everyMsMin: 1000 } };
-    return { source, lookNow: async () => void looked.push(pool) } as unknown as Follower; // The rest is not asked.
+    return { source, lookNow: async () => void looked.push(pool) } as unknown as Follower; // The service uses no more of it.
   };
   await refill.look(["bad", "good"].map(followerOf));
   expect([bugs, looked]).toEqual([["bad"], ["good"]]);

@@ -237,7 +237,11 @@ test("a source of another pool needs an administrator of that pool, since it cop
   await runCommand(["user", "add", "fay", "--role", "admin", "--pool", "fays"], { dataDir });
   await ask("operator", "remuda.pool.open.fays");
   const body = { from: { kind: "pool", pool: "mine" }, everyMs: 3_600_000 };
-  const refused = { code: "invalid-request", field: "from.pool", message: expect.stringContaining("fay is no admin") };
+  const refused = {
+    code: "invalid-request",
+    field: "from.pool",
+    message: expect.stringContaining("fay is not an admin"),
+  };
   expect(await call("PUT /v1/pools/fays/sources/copy", "fay", body)).toMatchObject({ status: 400, body: refused });
   const fay = await connectRaw(remuda.natsUrlAs("fay"));
   const put = { name: "copy", ...body };

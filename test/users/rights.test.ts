@@ -313,7 +313,7 @@ describe("an auditor", () => {
       auditor.publish("$JS.API.STREAM.NAMES", "", { reply });
       auditor.publish("$JS.API.STREAM.INFO.REMUDA_LEDGER", "", { reply });
       auditor.publish("$JS.API.STREAM.MSG.GET.REMUDA_LEDGER", '{"seq":1}', { reply });
-      // Answers without a body. Some calls take them for a request.
+      // Answers without a body. Some calls treat them as a request.
       auditor.publish("$JS.API.DIRECT.GET.REMUDA_LEDGER", '{"seq":99999999}', { reply });
       auditor.publish("$JS.API.DIRECT.GET.REMUDA_LEDGER", '{"seq":1,"batch":3}', { reply });
     }

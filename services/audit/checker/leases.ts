@@ -113,7 +113,8 @@ function checkLimits(model: Model, event: LeaseGranted, proxy: ProxyModel): void
   if (exit.members.length > 1) model.forgetRetiredOf(exit);
   for (const window of exit.limits.rates) {
     const slots = model.occupied(exit, window.windowMs) + uses;
-    // What the target can have seen does not depend on the margin, nor on when slots begin under the policy.
+    // The number of requests that the target can have seen does not depend on the margin, nor on when slots begin under
+    // the policy.
     const which = (each: ExitModel) => (model.policy?.countFrom === "grant" ? each.shadow : each);
     const seen = model.heldOf(exit, which) + model.slotsFrom(exit, at - window.windowMs, which) + uses;
     model.tally.peak(exit.peaks, exit.key, window, slots, seen, findings.place);

@@ -172,7 +172,7 @@ export class Model {
   /** Leases in a what-if whose proxy the strategy did not choose. */
   readonly pinned = new Set<string>();
 
-  /** At most so many proxies, and the next ones at the next call. */
+  /** At most this many proxies, and the next ones at the next call. */
   *someProxies(most: number): Iterable<ProxyModel> {
     for (let i = Math.min(most, this.proxies.size); i > 0; i--) {
       let next = this.#inTurn.next();

@@ -11,7 +11,10 @@ import { isFree } from "./refusals.ts";
 import { answers, boundProxy } from "./requests.ts";
 import { isGood, tokenFor } from "./tokens.ts";
 
-/** In a pool of so many proxies all are compared with each granted one. In a larger pool it is one, in turn. */
+/**
+ * In a pool of at most this many proxies, all are compared with each granted one. In a larger pool only one is, in
+ * turn.
+ */
 const comparedMax = 16;
 
 /** Called before the lease is counted. */

@@ -110,7 +110,7 @@ function resultOf({ listed, count }: Gathered["findings"]): string {
 
 /** The last ones, newest first. */
 function actsOf({ listed, count }: Gathered["acts"]): string {
-  if (count === 0) return "<section><h2>Administrative acts</h2><p>None is recorded with its user.</p></section>";
+  if (count === 0) return "<section><h2>Administrative acts</h2><p>No act is recorded with its user.</p></section>";
   const rows = listed.toReversed().map(({ n, at, by, type, proxyId = "" }) => {
     const cells = [timeOf(at), by, type, proxyId, `commit ${n}`].map((cell) => `<td>${escaped(cell)}</td>`);
     return `<tr>${cells.join("")}</tr>`;
