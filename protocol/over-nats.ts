@@ -1,5 +1,5 @@
 // The contract over NATS, as a responder (runtime/responder.ts) needs it.
-import { leaseIdSchema, poolNameSchema, requestIdSchema } from "../events/ids.ts";
+import { leaseIdSchema, poolNameSchema, printable, requestIdSchema } from "../events/ids.ts";
 import { refusalNumbers } from "../events/refusal.ts";
 import { isRefusal, refuse, requestBytesMax, tooLarge } from "./refusal.ts";
 import { notJson, parseJson, type Read, readAs } from "./request.ts";
@@ -69,11 +69,19 @@ export const overNats = {
 export const httpLogin = "http";
 /** The user of the key with which a request came over HTTP. */
 export const userHeader = "Remuda-User";
+/** More than any user's name has. */
+const nameCharsMax = 128;
 
-/** The name of the user that sends a request. */
+/**
+ * The name of the user that sends a request. Empty if no user can have it: a header may be as large as a message, and
+ * the name is kept, recorded and shown.
+ */
 export function senderIn({ inbox, header }: { inbox: string; header: (name: string) => string | undefined }): string {
   const [, login = ""] = inbox.split(".");
-  return login === httpLogin ? (header(userHeader) ?? login) : login;
+  const sent = login === httpLogin ? header(userHeader) : undefined;
+  // As a copy: a piece of the headers would keep all of them.
+  const name = sent === undefined ? login : [...sent.slice(0, nameCharsMax + 1)].join("");
+  return name.length <= nameCharsMax && printable.test(name) ? name : "";
 }
 
 /** The pool's name at the end of a subject. */
