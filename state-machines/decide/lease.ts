@@ -149,9 +149,12 @@ function chosenAgain(state: PoolState, { indexes, bounds }: Asked, drawn: LeaseC
   return chosen === undefined || !("proxy" in chosen) ? undefined : { proxy, ranked: drawn.ranked };
 }
 
-/** A lease is used by the user who took it. @param owner absent: it may be any user's. */
+/**
+ * A lease is used by the user who took it. No user has taken the lease of a token's refresh.
+ * @param owner absent: it may be any user's.
+ */
 export function belongsTo({ user }: Lease, owner: string | undefined): boolean {
-  return owner === undefined || user === undefined || user === owner;
+  return owner === undefined || user === owner;
 }
 
 export function renew(

@@ -24,6 +24,22 @@ test("gives a refresh to one executor, once, even if others ask for it", async (
   leader.stop();
 });
 
+test("keeps the lease of a refresh from workers: they neither see nor use it", async () => {
+  const world = new TokenLeaders();
+  const { leader, requests, ask } = await world.lead();
+  await ask("token.get");
+  const [{ tokenId, leaseId } = { tokenId: "", leaseId: "" }] = world.requested;
+  const bob = { name: "bob", role: "worker" } as const;
+  const asBob = (verb: Parameters<typeof requests.handle>[0], body: object = {}): Promise<object> =>
+    new Promise((resolve) => void requests.handle(verb, body, resolve, bob));
+  expect(await asBob("leases.list")).toEqual({ leases: [] });
+  expect(await asBob("renew", { leaseId })).toMatchObject({ code: "unknown-lease" });
+  expect(await asBob("report", { outcomes: [{ leaseId, reason: "blocked" }] })).toMatchObject({ accepted: 0 });
+  expect(await asBob("release", { leaseId })).toMatchObject({ code: "unknown-lease" });
+  expect(await ask("token.take", { tokenId, executor: "a" })).toMatchObject({ tokenId, leaseId });
+  leader.stop();
+});
+
 test("stores a value before the token counts as minted, and then gives it", async () => {
   const world = new TokenLeaders();
   const { leader, ask } = await world.lead();
