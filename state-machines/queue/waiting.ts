@@ -18,6 +18,9 @@ import type { Quotas } from "./quotas.ts";
 import type { WaitingRequest } from "./wait-group.ts";
 import { WaitGroups } from "./wait-groups.ts";
 
+/** What the waiting requests of a pool name in all. It bounds their memory: one may exclude a thousand proxies. */
+const namedMax = 200_000;
+
 const otherRequest = "a waiting request has this requestId and other fields. Use a new one";
 
 export type Tell<To> = (to: To, answer: Answer) => void;
@@ -53,6 +56,7 @@ export class WaitingRequests<To> {
   #checkedBy: { policyVersion: number; draining: boolean };
   #order = 0;
   #joined = 0;
+  #named = 0;
 
   /** @param quotas how much users have used of theirs. */
   constructor(state: PoolState, candidates: Candidates, counts: Counts, quotas?: Quotas) {
@@ -116,6 +120,7 @@ export class WaitingRequests<To> {
     const isHopeless = refusal.code === "token-unavailable" && isUnavailable(state, state.tokens.get(poolKey));
     if (request.waitMs === 0 || isHopeless) return this.#refused(refusal, request);
     if (this.#all.size >= max) return this.#refused(tooMany(max), request);
+    if (this.#named + namedIn(request) > namedMax) return this.#refused(tooManyNamed(), request);
     const overQuota = this.#quotas?.waitRefused(command, turn.at);
     if (overQuota !== undefined) return this.#refused(overQuota, request);
     return this.add(command, to) ? "waits" : this.#refused(refusal, request);
@@ -210,6 +215,7 @@ export class WaitingRequests<To> {
       cancelled: 0,
     };
     this.#all.add(waiting);
+    this.#named += namedIn(request);
     this.#quotas?.waits(waiting);
     this.#deadlines.set(waiting);
     if (request.requestId !== undefined) this.#byRequestId.set(request.requestId, waiting);
@@ -239,6 +245,7 @@ export class WaitingRequests<To> {
 
   #remove(waiting: Waiting<To>): void {
     this.#all.delete(waiting);
+    this.#named -= namedIn(waiting.request);
     this.#quotas?.leaves(waiting);
     this.#joined -= waiting.copies.length - 1;
     this.#leave(waiting);
@@ -311,4 +318,12 @@ function isPassing({ code }: Refusal): boolean {
 
 function tooMany(max: number): Refusal {
   return overloaded(`More than ${max} requests are waiting.`);
+}
+
+function namedIn({ exclude = [], labels = {} }: LeaseCommand["request"]): number {
+  return exclude.length + Object.keys(labels).length;
+}
+
+function tooManyNamed(): Refusal {
+  return overloaded(`The waiting requests name ${namedMax} labels and excluded proxies, and no more are taken.`);
 }

@@ -2,6 +2,7 @@
 // first come, first served among those that can be. `WaitingPool` checks both at every turn.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { leaseRequestSchema } from "../../protocol/lease.ts";
 import { proxyLines } from "../kit/pool.ts";
 import { WaitingPool } from "../kit/waiting-pool.ts";
 
@@ -42,6 +43,23 @@ describe("a waiting request", () => {
     const later = pool.ask({ session: "s", uses: 2, minUses: 2 });
     expect(pool.served).toEqual([{ waiter: earlier, proxyId: b }]);
     expect(pool.queue).toEqual([later]);
+  });
+
+  test("is refused if those that wait exclude too many proxies, which would fill the memory", () => {
+    const pool = new WaitingPool({ ...free, concurrency: 1 });
+    pool.add(proxyLines(1));
+    pool.granted();
+    const ask = (count: number) =>
+      pool.turn((turn) =>
+        Array.from({ length: count }, () => {
+          const exclude = Array.from({ length: 1000 }, (_, i) => `p_other_${i}`);
+          const request = leaseRequestSchema.parse({ waitMs: 60_000, exclude });
+          const command = { type: "lease", request, leaseId: "l_any", deadline: pool.at + 60_000 } as const;
+          return pool.waiting?.ask(turn, command, { request, leaseId: "l_any" }, { isSettled: true });
+        }),
+      );
+    expect(new Set(ask(200))).toEqual(new Set(["waits"]));
+    expect(ask(1)).toMatchObject([{ refusal: { code: "overloaded" } }]);
   });
 
   test("gets the proxy of the first request under the same new session", () => {
