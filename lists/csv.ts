@@ -26,6 +26,8 @@ const rowLinesMax = 16;
  * their size.
  */
 const unclosedMax = 100;
+/** Each row costs time for each column of the header, however short the row is. */
+const columnsMax = 256;
 /** In characters: enough for dozens of columns, also long ones. */
 export const rowLengthMax = 65_536;
 
@@ -36,7 +38,8 @@ export function readHeader(line: string): Header | undefined {
   if (line.length > rowLengthMax) return undefined;
   for (const delimiter of delimiters) {
     const cells = line.includes(delimiter) ? splitRow(line, { delimiter, escape: '"' }) : "broken";
-    if (typeof cells !== "string" && areColumns(cells)) return { delimiter, columns: cells };
+    if (typeof cells !== "string" && cells.length <= columnsMax && areColumns(cells))
+      return { delimiter, columns: cells };
   }
   return undefined;
 }

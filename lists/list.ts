@@ -6,6 +6,7 @@
 import type { Labels } from "../events/ids.ts";
 import type { Scheme } from "../events/proxy.ts";
 import type { ListScheme, ProxyEntry } from "../protocol/proxy.ts";
+import { isTooMuch, parsedListBytesMax } from "../protocol/request.ts";
 import { listScheme, proxyUrl } from "./address.ts";
 import { CsvReader, readHeader, rowLengthMax } from "./csv.ts";
 import { hasList, readDocument } from "./document.ts";
@@ -150,6 +151,7 @@ function jsonLine(text: string): unknown {
 }
 
 function parseDocument(text: string): { value: unknown } | { line: number } {
+  if (isTooMuch(text, parsedListBytesMax)) return { line: 1 };
   try {
     return { value: JSON.parse(text.replace(/^\uFEFF/, "")) };
   } catch (error) {

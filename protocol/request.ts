@@ -5,17 +5,47 @@ import { tidied } from "./fields.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 
 const nameCharsMax = 128;
+/**
+ * Of a parsed text, and of a list. A thread that runs out of memory while it parses ends the whole process. An empty
+ * object takes ten times its text, and an open level fifty bytes.
+ */
+const parsedBytesMax = 320 * 1024 ** 2;
+export const parsedListBytesMax = 512 * 1024 ** 2;
+const containerBytes = 64;
+const valueBytes = 80;
+/** A text of this size cannot exceed it. */
+const smallChars = 512 * 1024;
 
 export type Read<T> = { value: T } | { refusal: Refusal };
 
 /** An empty body is `{}`. */
 export function parseJson(text: string): Read<unknown> {
   if (text.trim() === "") return { value: {} };
+  if (isTooMuch(text, parsedBytesMax)) return { refusal: tooMuch };
   try {
     return { value: JSON.parse(text) };
   } catch {
     return { refusal: notJson() };
   }
+}
+
+export const tooDeep = refuse("invalid-request", "The body is nested too deeply: no request needs so many levels.");
+
+const tooMuch = refuse("too-large", "This JSON needs too much memory to be read. Send it in parts, or as lines.");
+
+/** Whether the parsed value, or parsing itself, would take more memory than this. Estimated by what JSON consists of. */
+export function isTooMuch(text: string, bytesMax: number): boolean {
+  if (text.length <= smallChars) return false;
+  let bytes = 0;
+  let isInString = false;
+  for (let at = 0; at < text.length && bytes <= bytesMax; at++) {
+    const code = text.charCodeAt(at);
+    if (code === 0x22) isInString = !isInString;
+    else if (isInString) at += code === 0x5c ? 1 : 0;
+    else if (code === 0x5b || code === 0x7b) bytes += containerBytes;
+    else if (code === 0x2c) bytes += valueBytes;
+  }
+  return bytes > bytesMax;
 }
 
 export function notJson(): Refusal {

@@ -5,15 +5,23 @@ import { parseJson } from "../../protocol/request.ts";
 
 /** Undefined if it may be read as a list. */
 export function refusalOfList(text: string, contentType: string): Refusal | undefined {
-  const isText = /^\s*text\/(plain|csv)\b/i.test(contentType);
-  if (text.trim() === "") return isText ? undefined : noList;
-  const claimsJson = /^\s*[\w.+-]+\/([\w.-]+\+)?json\b/i.test(contentType);
-  if (!claimsJson && (isText || !beginsLikeJson(text))) return undefined;
+  if (text.trim() === "") return isText(contentType) ? undefined : noList;
+  if (!mustBeJson(text, contentType)) return undefined;
   const parsed = parseJson(text);
   if ("refusal" in parsed) return isJsonLines(text) ? undefined : parsed.refusal;
   const { value } = parsed;
   const isList = typeof value === "object" && value !== null && (Array.isArray(value) || Object.keys(value).length > 0);
   return isList ? undefined : noList;
+}
+
+/** Whether all of it is parsed to check it. @param beginning of the text. */
+export function mustBeJson(beginning: string, contentType: string): boolean {
+  const claimsJson = /^\s*[\w.+-]+\/([\w.-]+\+)?json\b/i.test(contentType);
+  return claimsJson || (!isText(contentType) && beginsLikeJson(beginning));
+}
+
+function isText(contentType: string): boolean {
+  return /^\s*text\/(plain|csv)\b/i.test(contentType);
 }
 
 const noList = refuse(

@@ -24,7 +24,7 @@ export type Batch = { items: unknown[] } | { refusal: Refusal } | { end: true };
 const longBytes = 256 * 1024;
 /** Each may need ten times its body in memory. */
 const threadsMax = 2;
-const threadMegabytesMax = 512;
+const threadMegabytesMax = 1024;
 const pauseAfterMs = 5;
 
 let threads = 0;
@@ -87,13 +87,29 @@ async function place(stopping: AbortSignal): Promise<void> {
   });
 }
 
-/** Lets other work run every few milliseconds. */
-export async function* withPauses<T>(items: Iterable<T>): AsyncGenerator<T> {
+/** Lets other work run every few milliseconds. @throws Refused if it is to stop. */
+export async function* withPauses<T>(items: Iterable<T>, stopping: AbortSignal): AsyncGenerator<T> {
   let since = performance.now();
   for (const item of items) {
     yield item;
     if (performance.now() - since < pauseAfterMs) continue;
-    await new Promise((resolve) => setImmediate(resolve));
+    await turn();
+    if (stopping.aborted) throw new Refused(stopped);
     since = performance.now();
   }
+}
+
+const paused: (() => void)[] = [];
+
+/** Jobs that pause go on one at a time, with other work in between, however many they are. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => {
+    paused.push(resolve);
+    if (paused.length === 1) setImmediate(goOn);
+  });
+}
+
+function goOn(): void {
+  paused.shift()?.();
+  if (paused.length > 0) setImmediate(goOn);
 }

@@ -4,13 +4,13 @@ import { warningsMax, withWarnings } from "../../protocol/fields.ts";
 import { type IgnoredOutcome, outcomeSchema, outcomesMax, type ReportReply } from "../../protocol/outcome.ts";
 import type { Refusal } from "../../protocol/refusal.ts";
 import { ignoredListedMax } from "../../protocol/reply.ts";
-import { parseJson } from "../../protocol/request.ts";
+import { parseJson, tooDeep } from "../../protocol/request.ts";
 import { rolesFor, routeOf } from "../../protocol/verbs.ts";
 import { type Ask, sendAnswer } from "./ask.ts";
 import { isDeep, outcomesIn, textOf } from "./body.ts";
 import { isLong, readOffLoop, withPauses } from "./off-loop.ts";
 import { type AnyReply, sendRefusal } from "./refusal.ts";
-import { type Api, bytesOf, inPool, listBytesMax, tooDeep } from "./request.ts";
+import { type Api, bytesOf, inPool, listBytesMax } from "./request.ts";
 import { described } from "./routes.ts";
 import { askInSlices, type Sized, slicesOf } from "./slices.ts";
 
@@ -47,7 +47,7 @@ async function report(
     const list = outcomesIn(read.value);
     if (list === undefined && isDeep(read.value)) return sendRefusal(reply, tooDeep);
     if (list === undefined) return sendAnswer(reply, await ask({ verb: "report", pool, body: read.value }));
-    outcomes = withPauses(list);
+    outcomes = withPauses(list, stopping);
   }
   const total = { accepted: 0, ignored: [] as IgnoredOutcome[], ignoredCount: 0 };
   const warnings = new Set<string>();

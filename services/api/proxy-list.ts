@@ -1,13 +1,22 @@
 // Proxy lists over HTTP: every format that the importer reads, sent on in slices. A long list is read while it is sent,
 // and a long JSON document is read by a separate thread. So no list blocks the process for longer than a slice takes.
 
-import { beginningChars, isJsonDocument, type ListEntry, readList, toSend } from "../../lists/list.ts";
+import {
+  beginningChars,
+  isJsonDocument,
+  type ListEntry,
+  ListReader,
+  lineCharsMax,
+  type Reads,
+  readList,
+  toSend,
+} from "../../lists/list.ts";
 import { type AddReply, type ListScheme, type RejectedEntry, rejectedListedMax } from "../../protocol/proxy.ts";
 import type { Refusal } from "../../protocol/refusal.ts";
 import type { Read } from "../../protocol/request.ts";
 import type { Ask } from "./ask.ts";
 import { textOf } from "./body.ts";
-import { refusalOfList } from "./list-check.ts";
+import { mustBeJson, refusalOfList } from "./list-check.ts";
 import { isLong, readOffLoop, withPauses } from "./off-loop.ts";
 import { askInSlices, type Sized, slicesOf } from "./slices.ts";
 
@@ -68,11 +77,25 @@ export async function addList(ask: Ask, given: List & { pool: string }): Promise
 /** If the body is not a list, it is refused at once, or by the thread that reads it, as its first answer. */
 function entriesIn({ bytes, contentType, scheme, stopping }: List): Read<AsyncIterable<ListEntry>> {
   const beginning = textOf(bytes.subarray(0, beginningChars));
-  if (isLong(bytes) && isJsonDocument(beginning))
+  if (isLong(bytes) && (isJsonDocument(beginning) || mustBeJson(beginning, contentType)))
     return { value: readOffLoop<ListEntry>({ what: "proxies", bytes, contentType, scheme }, stopping) };
   const text = textOf(bytes);
   const refusal = refusalOfList(text, contentType);
-  return refusal === undefined ? { value: withPauses(readList(text, { scheme })) } : { refusal };
+  if (refusal !== undefined) return { refusal };
+  return {
+    value: isLong(bytes) ? byLines(text, { scheme, stopping }) : withPauses(readList(text, { scheme }), stopping),
+  };
+}
+
+/** It pauses between lines, those without an entry included. */
+async function* byLines(
+  text: string,
+  { scheme, stopping }: Reads & { stopping: AbortSignal },
+): AsyncGenerator<ListEntry> {
+  const reader = new ListReader({ scheme });
+  for await (const [, line = ""] of withPauses(text.matchAll(/([^\r\n]*)(?:\r\n?|\n|$)/g), stopping))
+    yield* reader.read(line.slice(0, lineCharsMax + 1));
+  yield* reader.end();
 }
 
 /** The line of an entry in a text, or its place in an array; from 1. */

@@ -17,7 +17,7 @@ import type { Pause } from "./seen.ts";
 /** Starting a thread takes longer than parsing this much. */
 const longChars = 256 * 1024;
 /** A document may need ten times its size. */
-const threadMegabytesMax = 1024;
+const threadMegabytesMax = 1536;
 /** Lines that are read between two pauses, those without an entry included. */
 const linesAtOnce = 250;
 

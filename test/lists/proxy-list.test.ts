@@ -456,3 +456,15 @@ describe("for any list", () => {
     );
   });
 });
+
+test("reads a long gap in the name of a protocol quickly", () => {
+  const before = performance.now();
+  json([{ ip: "192.0.2.1", port: 80, protocol: `socks${"-".repeat(120_000)}` }]);
+  expect(performance.now() - before).toBeLessThan(5000);
+});
+
+test("takes a line with more columns than any table for no header", () => {
+  const columns = Array.from({ length: 254 }, (_, i) => `c${i}`);
+  expect(told(`ip,port,${columns.join(",")}\n192.0.2.1,80`)).toEqual(["http://192.0.2.1:80"]);
+  expect(told(`ip,port,${columns.join(",")},more\n192.0.2.1:80`)).toEqual([expect.any(Array), "http://192.0.2.1:80"]);
+});
