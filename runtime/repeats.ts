@@ -6,6 +6,8 @@ const everyMs = 60_000;
 const textsMax = 20;
 /** Beyond this number the oldest topic is forgotten. Its line may then pass early. */
 const topicsMax = 10_000;
+/** New topics of a minute. A client may name any number of pools that do not exist. Further topics share one. */
+const newTopicsMax = 1000;
 
 interface Topic {
   /** When each text passed last. */
@@ -16,6 +18,9 @@ interface Topic {
 export class Repeats {
   readonly #topics = new Map<string, Topic>();
   readonly #monotonic: () => number;
+  #begun = 0;
+  #minuteEnd = 0;
+  #others: Topic = { passed: new Map(), held: 0 };
 
   constructor(monotonic = (): number => performance.now()) {
     this.#monotonic = monotonic;
@@ -27,7 +32,7 @@ export class Repeats {
    */
   pass(topic: string, text: string): { repeated?: number } | undefined {
     const now = this.#monotonic();
-    const known = this.#topics.get(topic) ?? this.#begin(topic);
+    const known = this.#topics.get(topic) ?? this.#begin(topic, now);
     for (const [each, on] of known.passed) if (now - on >= everyMs) known.passed.delete(each);
     if (known.passed.has(text) || known.passed.size >= textsMax) {
       known.held++;
@@ -39,7 +44,12 @@ export class Repeats {
     return held > 0 ? { repeated: held } : {};
   }
 
-  #begin(topic: string): Topic {
+  #begin(topic: string, now: number): Topic {
+    if (now >= this.#minuteEnd) {
+      this.#minuteEnd = now + everyMs;
+      this.#begun = 0;
+    }
+    if (this.#begun++ >= newTopicsMax) return this.#others;
     for (const first of this.#topics.keys()) {
       if (this.#topics.size < topicsMax) break;
       this.#topics.delete(first);

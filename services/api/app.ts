@@ -18,6 +18,7 @@ import { proxyRoutes } from "./proxy.ts";
 import { type AnyReply, refusalOf, refusalSent, sendRefusal, unreadableAnswer } from "./refusal.ts";
 import { type Api, readRequests, validate } from "./request.ts";
 import { verbRoutes } from "./routes.ts";
+import { boundUnread } from "./unread.ts";
 
 export interface ApiPorts {
   ask: AskFor;
@@ -103,6 +104,7 @@ function bareApi({ log, certificate }: ApiPorts, enter: onRequestAsyncHookHandle
   api.decorateRequest("ask");
   api.addHook("onRequest", enter);
   readRequests(api);
+  boundUnread(api);
   api.setErrorHandler((error, request, reply) => {
     if (isOutside(error, request)) return notFound(request, reply);
     const { refusal, status } = refusalOf(error, log);

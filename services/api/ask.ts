@@ -1,6 +1,6 @@
 // Sends a request of the protocol to the picker over NATS, and returns the answer. The answer is passed on as the bytes
 // that came, so that fields that only a later version knows are kept.
-import { headers } from "@nats-io/transport-node";
+import { headers, type Msg } from "@nats-io/transport-node";
 import { userHeader } from "../../protocol/over-nats.ts";
 import { type Refusal, refuse, requestBytesMax, tooLarge } from "../../protocol/refusal.ts";
 import { requestSubject } from "../../protocol/subjects.ts";
@@ -33,13 +33,14 @@ const answerMsMax = 15_000;
 const leaderlessRetryMs = 1000;
 
 export function askOver(bus: Bus, ledgers: Ledgers): AskFor {
-  return (user) => async (asked) => {
-    const { pool = "" } = asked;
-    const answer = await askOnce(bus, asked, user);
-    if (answer === "unanswered" && asked.verb.startsWith("sources."))
+  return (user) => (asked) => answerOf(askOnce(bus, asked, user), asked.verb, asked.pool);
+
+  async function answerOf(asking: ReturnType<typeof askOnce>, verb: Verb, pool = ""): Promise<Answer> {
+    const answer = await asking;
+    if (answer === "unanswered" && verb.startsWith("sources."))
       return { refusal: refuse("unavailable", "No sources service runs.", { retryAfterMs: leaderlessRetryMs }) };
     if (answer !== "unanswered" && !("refusal" in answer && answer.refusal.code === "unknown-pool")) return answer;
-    if (answer === "unanswered" && asked.verb.startsWith("audit.")) {
+    if (answer === "unanswered" && verb.startsWith("audit.")) {
       const message = "No audit service runs, so past states cannot be shown. Start one with `npx remuda run audit`.";
       return { refusal: refuse("unavailable", message, { retryAfterMs: 5000 }) };
     }
@@ -48,29 +49,31 @@ export function askOver(bus: Bus, ledgers: Ledgers): AskFor {
       return { refusal: refuse("unknown-pool", `The pool ${pool} is not open. Open it with PUT /v1/pools/${pool}.`) };
     const message = `The pool ${pool} has no leader at the moment.`;
     return { refusal: refuse("unavailable", message, { retryAfterMs: leaderlessRetryMs }) };
-  };
+  }
 }
 
-async function askOnce(
+/** No async function, because that would keep the body while the request waits, and many may wait. */
+function askOnce(
   bus: Bus,
   { verb, pool = "", body = {}, waitMs = 0, answerMs = answerMsMax }: Asked,
   user: string | undefined,
 ): Promise<Answer | "unanswered"> {
   const text = JSON.stringify(body);
   const bytes = Buffer.byteLength(text);
-  if (bytes > requestBytesMax) return { refusal: tooLarge(bytes) };
-  try {
-    const sent = headers();
-    if (user !== undefined) sent.set(userHeader, user);
-    const options = { timeoutMs: answerMs + waitMs, ...(user === undefined ? {} : { headers: sent }) };
-    const reply = await requestOn(bus, requestSubject(verb, pool), text, options);
-    if (reply.headers?.has("Nats-Service-Error-Code") === true) return { refusal: reply.json<Refusal>() };
-    return { bytes: Buffer.from(reply.data.buffer, reply.data.byteOffset, reply.data.byteLength) };
-  } catch (error) {
+  if (bytes > requestBytesMax) return Promise.resolve({ refusal: tooLarge(bytes) });
+  const sent = headers();
+  if (user !== undefined) sent.set(userHeader, user);
+  const options = { timeoutMs: answerMs + waitMs, ...(user === undefined ? {} : { headers: sent }) };
+  return requestOn(bus, requestSubject(verb, pool), text, options).then(answerIn, (error: unknown) => {
     // Any picker answers the verbs about pools, so no answer there means that no picker runs.
     if (isNoResponders(error) && !verb.startsWith("pool.")) return "unanswered";
     throw error;
-  }
+  });
+}
+
+function answerIn(reply: Msg): Answer {
+  if (reply.headers?.has("Nats-Service-Error-Code") === true) return { refusal: reply.json<Refusal>() };
+  return { bytes: Buffer.from(reply.data.buffer, reply.data.byteOffset, reply.data.byteLength) };
 }
 
 export function sendAnswer(reply: AnyReply, answer: Answer, status = 200): AnyReply {

@@ -29,6 +29,8 @@ interface HealthPorts {
 export function healthRoutes(api: Api, ports: HealthPorts): void {
   const durations = new Durations();
   const stalls = watchStalls();
+  const readiness = shared((sender: Sender) => readinessOf(ports, sender, "pool.get"));
+  const inNumbers = shared((sender: Sender) => poolsInNumbers(ports, sender));
   api.addHook("onClose", (_api, done) => {
     stalls.stop();
     done();
@@ -58,7 +60,7 @@ export function healthRoutes(api: Api, ports: HealthPorts): void {
       },
     },
     async (request, reply) => {
-      const { open, why } = await readiness(ports, request, "pool.get");
+      const { open, why } = await readiness(request);
       if (why.length === 0) return { ready: true, pools: open };
       return sendRefusal(reply, refuse("unavailable", why.join(" "), { retryAfterMs }));
     },
@@ -73,13 +75,26 @@ export function healthRoutes(api: Api, ports: HealthPorts): void {
     async (request, reply) => {
       reply.header("content-type", "text/plain; version=0.0.4; charset=utf-8");
       const counted = { followers: ports.followers(), defects: ports.defects() };
-      const families = await Promise.all([poolsInNumbers(ports, request), ledgerInNumbers(ports.ledgers)]);
+      const families = await Promise.all([inNumbers(request), ledgerInNumbers(ports.ledgers)]);
       return showMetrics([...families.flat(), ...ownFamilies({ ...counted, durations, stalls })]);
     },
   );
 }
 
 type Sender = Pick<FastifyRequest, "ask" | "user">;
+
+/** Each look asks all leaders. Those that come during a look at the same pools share it, however many they are. */
+function shared<T>(look: (sender: Sender) => Promise<T>): (sender: Sender) => Promise<T> {
+  const underWay = new Map<string, Promise<T>>();
+  return (sender) => {
+    const pools = JSON.stringify(sender.user.pools ?? "all");
+    const known = underWay.get(pools);
+    if (known !== undefined) return known;
+    const begun = look(sender).finally(() => underWay.delete(pools));
+    underWay.set(pools, begun);
+    return begun;
+  };
+}
 
 interface Looked {
   /** By name. */
@@ -120,7 +135,11 @@ async function lookAtPools(
 }
 
 /** `why`: what keeps the service from being ready, as sentences. @throws as `lookAtPools` does. */
-async function readiness(ports: HealthPorts, sender: Sender, verb: Asked["verb"]): Promise<Looked & { why: string[] }> {
+async function readinessOf(
+  ports: HealthPorts,
+  sender: Sender,
+  verb: Asked["verb"],
+): Promise<Looked & { why: string[] }> {
   const [looked, troubles] = await Promise.all([lookAtPools(ports, sender, verb), troublesOf(sender)]);
   const { unusable } = troubles;
   const others = looked.silent.filter((pool) => !unusable.some((each) => each.pool === pool));
@@ -143,9 +162,9 @@ async function troublesOf({ ask, user: { pools } }: Sender): Promise<{
 }
 
 async function poolsInNumbers(ports: HealthPorts, sender: Sender): Promise<Family[]> {
-  let looked: Awaited<ReturnType<typeof readiness>> | undefined;
+  let looked: Awaited<ReturnType<typeof readinessOf>> | undefined;
   try {
-    looked = await readiness(ports, sender, "pool.metrics");
+    looked = await readinessOf(ports, sender, "pool.metrics");
   } catch {
     // The broker or the picker is away. The first number says that.
   }

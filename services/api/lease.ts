@@ -6,7 +6,7 @@ import { type LeaseReply, leaseRequestSchema, waitMsMax } from "../../protocol/l
 import { rolesFor, routeOf } from "../../protocol/verbs.ts";
 import { type Answer, type Ask, type Asked, replyIn, sendAnswer } from "./ask.ts";
 import { onHangUp } from "./hang-up.ts";
-import { type Api, inPool, objectIn, waitIn } from "./request.ts";
+import { type Api, inPool, takeObject, waitIn } from "./request.ts";
 import { described } from "./routes.ts";
 
 export function leaseRoute(api: Api): void {
@@ -16,10 +16,11 @@ export function leaseRoute(api: Api): void {
       config: { roles: rolesFor("lease") },
       schema: { ...described("lease", 429), params: inPool, body: leaseRequestSchema },
     },
-    async (request, reply) => {
+    // No async function: that would keep the body while the request waits.
+    (request, reply) => {
       const { ask } = request;
       const { pool } = request.params;
-      const given = objectIn(request.body);
+      const given = takeObject(request);
       const waitMs = waitIn(given, waitMsMax);
       // A waiting request can be cancelled only by its requestId.
       const isNamed = given["requestId"] !== undefined;
@@ -37,9 +38,11 @@ export function leaseRoute(api: Api): void {
         if (answer !== undefined || waitMs > 0) giveBack();
       });
       if (isGone) return reply;
-      answer = await ask({ verb: "lease", pool, body, waitMs });
-      if (isGone) giveBack();
-      return sendAnswer(reply, answer, 201);
+      return ask({ verb: "lease", pool, body, waitMs }).then((given) => {
+        answer = given;
+        if (isGone) giveBack();
+        return sendAnswer(reply, answer, 201);
+      });
     },
   );
 }

@@ -12,7 +12,7 @@ import type {
 import { z } from "zod";
 import { poolNameSchema } from "../../events/ids.ts";
 import { refuse, requestBytesMax } from "../../protocol/refusal.ts";
-import { parseJson, readAs } from "../../protocol/request.ts";
+import { parseJson, readAs, tooDeep } from "../../protocol/request.ts";
 import type { UserRole } from "../../protocol/verbs.ts";
 import type { Ask } from "./ask.ts";
 import { isDeep, textOf } from "./body.ts";
@@ -100,7 +100,8 @@ export function readRequests(api: Api): void {
   api.decorateRequest("upload");
   api.addHook("onRequest", (request, reply, done) => {
     const bytesMax = request.routeOptions.config?.rawBody === true ? listBytesMax : requestBytesMax;
-    const begun = uploads.begin(request.raw.headers, { bytesMax, socket: request.raw.socket, answer: reply.raw });
+    const from = { user: request.user?.name, socket: request.raw.socket, answer: reply.raw };
+    const begun = uploads.begin(request.raw.headers, { bytesMax, ...from });
     if ("refusal" in begun) {
       // Its body will not be read, so no further request can follow on this connection.
       reply.header("connection", "close");
@@ -139,13 +140,15 @@ export function bytesOf(body: unknown): Buffer {
   return Buffer.isBuffer(body) ? body : Buffer.alloc(0);
 }
 
-export const tooDeep = refuse("invalid-request", "The body is nested too deeply: no request needs so many levels.");
-
 const noObject = refuse("invalid-request", "The request must be a JSON object with the right fields.");
 
-/** A body to which fields of the path are added must be an object. An empty one counts as `{}`. */
-export function objectIn(body: unknown): Record<string, unknown> {
-  const value = body ?? {};
+/**
+ * A body to which fields of the path are added must be an object. An empty one counts as `{}`. The request no longer
+ * has it afterwards: many may wait for an answer, each for a minute.
+ */
+export function takeObject(request: { body: unknown }): Record<string, unknown> {
+  const value = request.body ?? {};
+  request.body = undefined;
   if (typeof value === "object" && !Array.isArray(value)) return value as Record<string, unknown>; // Parsed from JSON.
   throw new Refused(noObject);
 }

@@ -8,7 +8,7 @@ import { refuse } from "../../protocol/refusal.ts";
 import { refusalSchema } from "../../protocol/reply.ts";
 import { type Route, rolesFor, routeOf, routes, type Verb } from "../../protocol/verbs.ts";
 import { type Answer, replyIn, sendAnswer } from "./ask.ts";
-import { type Api, inPool, objectIn, queryOf, waitIn } from "./request.ts";
+import { type Api, inPool, queryOf, takeObject, waitIn } from "./request.ts";
 
 export function verbRoutes(api: Api): void {
   for (const route of routes.filter(({ own }) => own === undefined)) verbRoute(api, route);
@@ -39,18 +39,20 @@ function verbRoute(api: Api, { verb, method, path, named, parameter, status, tak
       ...(path.includes(":pool") ? { params: paramsOf(schema, parameter) } : {}),
       ...fields,
     },
-    async handler(request, reply) {
+    // No async function: that would keep the body while the request waits.
+    handler(request, reply) {
       const { pool = "", ...params } = (request.params ?? {}) as Record<string, string>; // `params` has these fields.
       const value = parameter === undefined ? undefined : params[parameter];
-      const given = isEmpty ? {} : inQuery ? (request.query as object) : objectIn(request.body);
+      const given = isEmpty ? {} : inQuery ? (request.query as object) : takeObject(request);
       const body = {
         ...given,
         ...fixed,
         ...(named === undefined ? {} : { [named]: named === "ids" ? [value] : value }),
       };
       const waitMs = takesMsMax ?? ("waitMs" in schema.shape ? waitIn({ ...body }, waitMsMax) : 0);
-      const answer = await request.ask({ verb, pool, body, waitMs });
-      return sendAnswer(reply, named === "ids" ? knownOnly(answer) : answer, status);
+      return request
+        .ask({ verb, pool, body, waitMs })
+        .then((answer) => sendAnswer(reply, named === "ids" ? knownOnly(answer) : answer, status));
     },
   });
 }

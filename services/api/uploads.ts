@@ -11,6 +11,8 @@ import { onHangUp } from "./hang-up.ts";
 const longBytesMax = 128 * 1024 * 1024;
 /** Of the others, while they arrive. Reports of outcomes are many, and short, and long bodies leave them their room. */
 const shortBytesMax = 64 * 1024 * 1024;
+/** Of each, one user may take so much: a client that announces bodies and sends nothing must not take all of it. */
+const shareMax = 0.5;
 /** Shorter ones are not counted: the number of connections bounds them. */
 const countedFrom = 8 * 1024;
 const retryAfterMs = 1000;
@@ -29,22 +31,29 @@ export interface Upload {
 export class Uploads {
   #long = 0;
   #short = 0;
+  readonly #byUser = new Map<string, { long: number; short: number }>();
 
   /** Reserves room for a body of at most `bytesMax`; or says why there is none. */
   begin(
     headers: IncomingHttpHeaders,
-    { bytesMax, ...connection }: { bytesMax: number; socket: Socket; answer: ServerResponse },
+    given: { bytesMax: number; user: string | undefined; socket: Socket; answer: ServerResponse },
   ): Upload | { refusal: Refusal } {
+    const { bytesMax, user, ...connection } = given;
+    const own = (user === undefined ? undefined : this.#byUser.get(user)) ?? { long: 0, short: 0 };
     const bytes = announced(headers, bytesMax);
     const isLong = bytes > requestBytesMax;
     if (isLong && this.#long + bytes > longBytesMax) return { refusal: full(this.#long, longBytesMax) };
     if (!isLong && bytes >= countedFrom && this.#short + bytes > shortBytesMax)
       return { refusal: full(this.#short, shortBytesMax) };
-    this.#add(isLong, bytes);
+    if (isLong && own.long + bytes > longBytesMax * shareMax)
+      return { refusal: full(own.long, longBytesMax * shareMax, user) };
+    if (!isLong && bytes >= countedFrom && own.short + bytes > shortBytesMax * shareMax)
+      return { refusal: full(own.short, shortBytesMax * shareMax, user) };
+    this.#add({ isLong, user }, bytes);
     let isHeld = true;
     let isRunning = false;
     const done = (): void => {
-      if (isHeld) this.#add(isLong, -bytes);
+      if (isHeld) this.#add({ isLong, user }, -bytes);
       isHeld = false;
     };
     const gone = new AbortController();
@@ -69,14 +78,21 @@ export class Uploads {
     };
   }
 
-  #add(isLong: boolean, bytes: number): void {
+  #add({ isLong, user }: { isLong: boolean; user: string | undefined }, bytes: number): void {
     if (isLong) this.#long += bytes;
     else this.#short += bytes;
+    if (user === undefined || bytes === 0) return;
+    const own = this.#byUser.get(user) ?? { long: 0, short: 0 };
+    if (isLong) own.long += bytes;
+    else own.short += bytes;
+    if (own.long === 0 && own.short === 0) this.#byUser.delete(user);
+    else this.#byUser.set(user, own);
   }
 }
 
-function full(bytes: number, bytesMax: number): Refusal {
-  const message = `Bodies of ${bytes} bytes are being received, and at most ${bytesMax} are allowed at once. Send this again shortly, or in parts.`;
+function full(bytes: number, bytesMax: number, user?: string): Refusal {
+  const from = user === undefined ? "" : ` from ${user}`;
+  const message = `Bodies of ${bytes} bytes${from} are being received, and at most ${bytesMax} are allowed at once. Send this again shortly, or in parts.`;
   return refuse("overloaded", message, { retryAfterMs });
 }
 

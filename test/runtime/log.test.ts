@@ -60,6 +60,17 @@ test("bounds lines that differ in a number alone", () => {
   expect(said()).toHaveLength(20);
 });
 
+test("bounds lines that differ in their pool alone, and goes on with the pools that it knows", () => {
+  const { clock, log, said } = logs();
+  for (let i = 0; i < 5000; i++) log.info({ pool: `pool-${i}` }, "refused");
+  expect(said()).toHaveLength(1020);
+  log.info({ pool: "pool-0", why: "something else" }, "refused");
+  expect(said()).toHaveLength(1021);
+  clock.ms += 60_000;
+  log.info({ pool: "pool-5000" }, "refused");
+  expect(said()).toHaveLength(1022);
+});
+
 test("holds back neither details that were asked for nor fatal lines", () => {
   const { log, said } = logs({ level: "debug" });
   for (let i = 0; i < 3; i++) {
