@@ -13,7 +13,8 @@ import { payloadFault } from "../../runtime/payload.ts";
 import { bucketSettings } from "../../runtime/secrets.ts";
 import { ensureStream, type StreamSettings } from "../../runtime/streams.ts";
 
-const dayNs = 86_400_000 * 1e6;
+const secondNs = 1e9;
+const dayNs = 86_400 * secondNs;
 const outcomesBytesMax = 1024 ** 3;
 
 // No stream is compressed. With `sync_interval: always`, brokers that were killed often left a replica of a compressed
@@ -56,6 +57,8 @@ export function outcomesSettings({ isSingle }: { isSingle: boolean }): StreamSet
       max_msgs: -1,
       max_msgs_per_subject: -1,
       max_msg_size: outcomesMessageBytesMax,
+      // The server keeps each Nats-Msg-Id in memory for so long, and one may have 64 kB. The leader knows copies anyway.
+      duplicate_window: secondNs,
     },
     initial: {
       max_age: 7 * dayNs,
