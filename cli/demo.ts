@@ -74,7 +74,8 @@ export async function endLastDemo(pools: () => PoolPort | Promise<PoolPort>, dat
   const urls = urlsIn(dataDir);
   if (urls === undefined) return;
   const opened = await pools();
-  const all = await opened.proxies(demoPool, undefined);
+  const all: { id: string; url: string }[] = [];
+  for await (const page of opened.proxies(demoPool, undefined)) all.push(...page);
   const ids = all.filter(({ url }) => urls.includes(url)).map(({ id }) => id);
   if (ids.length > 0) await opened.retire(demoPool, ids, "the demo has ended");
   rmSync(fileIn(dataDir), { force: true }); // Only now: until then the next start must find it.

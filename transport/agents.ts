@@ -113,7 +113,10 @@ function openAgent(proxy: LeasedProxy, options: AgentsOptions): Kept {
   const forwards = proxy.scheme === "http" || proxy.scheme === "https";
   const origin = `http://${proxy.host.includes(":") && !proxy.host.startsWith("[") ? `[${proxy.host}]` : proxy.host}:${proxy.port}`;
   const openTunnels = (): Dispatcher => agentOf({ ...timeouts, connect: connectorThrough(proxy, options) });
-  const openForwarder = (): Dispatcher => poolOf(origin, { ...timeouts, connect: connectorTo(proxy, options) });
+  /** The host of the last forwarded request. With a filter, an agent has one request (`agentsForOne`). */
+  let hostNamed = "";
+  const openForwarder = (): Dispatcher =>
+    poolOf(origin, { ...timeouts, connect: connectorTo(proxy, options, () => hostNamed) });
   const tunnels = openTunnels();
   const forwarder = forwards ? openForwarder() : undefined;
   /** For requests on a connection of their own. */
@@ -147,7 +150,10 @@ function openAgent(proxy: LeasedProxy, options: AgentsOptions): Kept {
       if (outbound === undefined) forward(target.origin);
       else
         routed(options, proxy, target.hostname).then(
-          (host) => forward(originAt(target, host)),
+          (host) => {
+            hostNamed = host;
+            forward(originAt(target, host));
+          },
           (error) => handler.onError?.(error),
         );
       return { route: "forwarded" };

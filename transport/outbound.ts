@@ -97,6 +97,11 @@ export function outboundWith({ hosts, blocks }: Allowed, resolve: Resolve = look
   return {
     allowsTarget: (host) => targets.allows(plainOf(host)),
     allowsProxy,
+    checkReached(target, proxyAddress) {
+      const host = plainOf(target);
+      if (isIP(host) === 0 && !named(host) && !targets.admits(plainOf(proxyAddress)))
+        throw new ProxyFailure("proxy-error", `The name of the proxy has another address now: ${proxyAddress}.`);
+    },
     checkProxy(host) {
       if (!allowsProxy(host)) throw proxyNotAllowed(host);
     },

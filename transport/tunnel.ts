@@ -26,6 +26,12 @@ export interface RouteFilter {
    * @throws NotAllowed, or an error of the resolver.
    */
   route(proxyHost: string, target: string): Promise<string>;
+  /**
+   * Whether a proxy that was reached at this address may resolve the host itself. Its name may have had another address
+   * when `route` looked it up.
+   * @throws ProxyFailure
+   */
+  checkReached(host: string, proxyAddress: string): void;
   /** @throws ProxyFailure if a proxy may not have this literal address, or this name. */
   checkProxy(host: string): void;
   /** For `net.connect`: resolves a proxy's name, and fails with a ProxyFailure. */
@@ -43,10 +49,17 @@ export function proxyAuthorization({ username, password }: ProxyAddress): string
   return `Basic ${Buffer.from(`${username ?? ""}:${password ?? ""}`).toString("base64")}`;
 }
 
-/** For undici: a socket to the proxy itself. */
-export function connectorTo(proxy: ProxyAddress, options: Tunnelling): buildConnector.connector {
+/**
+ * For undici: a socket to the proxy itself.
+ * @param hostNamed the host that the request on it will name.
+ */
+export function connectorTo(
+  proxy: ProxyAddress,
+  options: Tunnelling,
+  hostNamed: () => string,
+): buildConnector.connector {
   return (_target, callback) => {
-    within(options.connectTimeoutMs, (opening) => dialProxy(proxy, options, opening)).then(
+    within(options.connectTimeoutMs, (opening) => dialProxy(proxy, options, { opening, hostNamed: hostNamed() })).then(
       (socket) => callback(null, socket),
       (error) => callback(error, null),
     );
@@ -63,7 +76,7 @@ export function connectorThrough(proxy: ProxyAddress, options: Tunnelling): buil
     within(timeout, async (opening) => {
       const host = await routed(options, proxy, asked);
       const destination = await destinationFor(proxy, host);
-      const socket = await dialProxy(proxy, options, opening);
+      const socket = await dialProxy(proxy, options, { opening, hostNamed: host });
       opening.phase = "handshake";
       if (proxy.scheme === "http" || proxy.scheme === "https") return connectVia(socket, proxy, { host, port });
       return socksVia(socket, proxy, { host: destination, port, timeout });
@@ -148,7 +161,11 @@ function discard(socket: Socket): void {
   socket.on("error", () => {}).destroy();
 }
 
-function dialProxy(proxy: ProxyAddress, options: Tunnelling, opening: Opening): Promise<Socket> {
+function dialProxy(
+  proxy: ProxyAddress,
+  options: Tunnelling,
+  { opening, hostNamed }: { opening: Opening; hostNamed: string },
+): Promise<Socket> {
   const { proxyCa, outbound } = options;
   const host = unbracketed(proxy.host);
   const filter = outbound === undefined ? {} : { lookup: outbound.lookupProxy };
@@ -159,6 +176,11 @@ function dialProxy(proxy: ProxyAddress, options: Tunnelling, opening: Opening): 
     tcp.once("error", reject);
     tcp.once("connect", () => {
       tcp.off("error", reject);
+      try {
+        outbound?.checkReached(hostNamed, tcp.remoteAddress ?? host);
+      } catch (error) {
+        return reject(error);
+      }
       if (proxy.scheme !== "https") return resolve(tcp);
       opening.phase = "handshake";
       const servername = isIP(host) === 0 ? { servername: host } : {};

@@ -5,17 +5,17 @@ import { join } from "node:path";
 import type { Logger } from "pino";
 import { withWarnings } from "../../protocol/fields.ts";
 import { overNats, poolIn } from "../../protocol/over-nats.ts";
-import { type ProxyReply, pastRequestSchema } from "../../protocol/proxy.ts";
+import { pastRequestSchema } from "../../protocol/proxy.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { readRequest } from "../../protocol/request.ts";
 import { requestSubject } from "../../protocol/subjects.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { Responder } from "../../runtime/responder.ts";
-import { viewProxy } from "../../state-machines/view.ts";
 import { checkpointsIn } from "./checkpoint.ts";
 import { type Past, stateAt } from "./history.ts";
 import type { Moment } from "./moment.ts";
+import { pageOf } from "./past-page.ts";
 import { NoLedger, streamSourceOn } from "./stream-source.ts";
 
 export interface AuditOptions {
@@ -37,6 +37,8 @@ const patienceMs = 8000;
 const retryAfterMs = 2000;
 /** The most moments that are being folded or wait for it. */
 const foldsMax = 16;
+/** The most pages that are being filled or wait for it. */
+const pagesMax = 100;
 /** The states of the last answers are kept for the next pages of a list. */
 const keptMax = 2;
 
@@ -69,7 +71,7 @@ export async function startAudit({ natsUrls, caFile, folder, log }: AuditOptions
 async function answerProxies(pasts: Pasts, pool: string, body: unknown): Promise<object> {
   const read = readRequest(pastRequestSchema, body);
   if ("refusal" in read) return read.refusal;
-  const { at, sequence, state, labels = {}, after = "", limit } = read.value;
+  const { at, sequence, ...asked } = read.value;
   if ((at === undefined) === (sequence === undefined)) {
     return refuse(
       "invalid-request",
@@ -79,25 +81,9 @@ async function answerProxies(pasts: Pasts, pool: string, body: unknown): Promise
   }
   const past = await pasts.at(pool, at === undefined ? { sequence: sequence ?? 0 } : { at });
   if ("code" in past) return past;
-  const wanted = Object.entries(labels);
-  const ids = [...past.state.proxies.keys()].filter((id) => id > after).sort();
-  const proxies: ProxyReply[] = [];
-  let chars = 0;
-  for (const id of ids) {
-    const proxy = past.state.proxies.get(id);
-    if (proxy === undefined || (state !== undefined && proxy.state !== state)) continue;
-    if (wanted.some(([name, value]) => proxy.labels[name] !== value)) continue;
-    if (proxies.length === limit || chars > pageCharsMax)
-      return withWarnings({ ...placeOf(past), proxies, next: proxies.at(-1)?.id }, read.warnings);
-    const view = viewProxy(past.state, proxy);
-    chars += JSON.stringify(view).length;
-    proxies.push(view);
-  }
-  return withWarnings({ ...placeOf(past), proxies }, read.warnings);
+  const page = await pasts.inTurn(() => pageOf(past.state, asked));
+  return "code" in page ? page : withWarnings({ ...placeOf(past), ...page }, read.warnings);
 }
-
-/** So that an answer stays below the payload limit of any NATS server. */
-const pageCharsMax = 400_000;
 
 function placeOf({ state, mark }: Past): { at: number; commit: number; sequence: number } {
   return { at: state.at, commit: mark.n, sequence: mark.sequence };
@@ -111,6 +97,8 @@ class Pasts {
   readonly #kept = new Map<string, Past>();
   readonly #stopping = new AbortController();
   #last: Promise<unknown> = Promise.resolve();
+  #pages = 0;
+  #lastPage: Promise<unknown> = Promise.resolve();
 
   constructor(ledger: Bus, folder: string) {
     this.#ledger = ledger;
@@ -143,6 +131,16 @@ class Pasts {
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  /** One page after the other: many slices at the same time would be one long one. */
+  async inTurn<Page>(fill: () => Promise<Page>): Promise<Page | Refusal> {
+    if (this.#pages >= pagesMax)
+      return refuse("overloaded", `${pagesMax} pages are being filled already. Retry later.`, { retryAfterMs });
+    this.#pages++;
+    const page = this.#lastPage.then(fill).finally(() => this.#pages--);
+    this.#lastPage = page.catch(() => {}); // Reported to the caller.
+    return page;
   }
 
   stop(): void {

@@ -8,9 +8,9 @@ const expressionMs = 250;
 const triesMs = [expressionMs, 4 * expressionMs];
 const code = 'const found = new RegExp(regex, "u").exec(text); found && (found.length > 1 ? found[1] : found[0])';
 
-parentPort?.on("message", ({ id, text, regex }: { id: number; text: string; regex: string }) => {
+parentPort?.on("message", ({ text, regex }: { text: string; regex: string }) => {
   const found = firstMatch(text, regex);
-  parentPort?.postMessage({ id, found: typeof found === "string" ? found : undefined });
+  parentPort?.postMessage({ found: typeof found === "string" ? found : undefined });
 });
 
 function firstMatch(text: string, regex: string): unknown {

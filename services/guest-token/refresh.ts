@@ -116,7 +116,8 @@ async function fetchResult({ pool, tokenId, taken, ports }: Context): Promise<To
   // How much time was left until the leader's deadline when the request was sent. From it the leader knows when the
   // token's life began, however late the result is reported.
   const leftMs = Math.max(0, Math.ceil(deadlineAt - performance.now()));
-  const fetched = await fetchToken(job, endsAt, ports).catch((error: unknown): Fetched => {
+  const expressions = ports.expressions.of(pool);
+  const fetched = await fetchToken(job, endsAt, { ...ports, expressions }).catch((error: unknown): Fetched => {
     ports.defects.note("refresh", error, { pool, tokenId });
     return failed;
   });

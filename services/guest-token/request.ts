@@ -11,6 +11,7 @@ import { hungShare, outcomeOf } from "../../transport/classify.ts";
 import type { Route } from "../../transport/failure.ts";
 import { factsOf, type HeadFacts } from "../../transport/head.ts";
 import { NotAllowed, type Outbound } from "../../transport/outbound.ts";
+import { Pieces } from "../../transport/pieces.ts";
 import { answerBytesMax, readToken } from "./answer.ts";
 import type { Expressions } from "./expressions.ts";
 
@@ -20,7 +21,7 @@ export type Fetched = Omit<TokenResult, "tokenId" | "leaseId" | "leftMs">;
 class TooLarge extends Error {}
 
 export interface FetchPorts {
-  expressions: Expressions;
+  expressions: Pick<Expressions, "firstMatch">;
   outbound: Outbound;
 }
 
@@ -65,14 +66,14 @@ export async function fetchToken(job: TokenJob, endsAt: number, ports: FetchPort
       reply.body.on("error", () => {}).destroy(); // Its head is enough.
       return { outcome: ended(), why: "status" };
     }
-    const chunks: Buffer[] = [];
-    for await (const chunk of reply.body as AsyncIterable<Buffer>) {
-      bytes += chunk.length;
+    const pieces = new Pieces();
+    for await (const piece of reply.body as AsyncIterable<Buffer>) {
+      bytes += piece.length;
       if (bytes > answerBytesMax) throw new TooLarge();
-      chunks.push(chunk);
+      pieces.add(piece);
     }
     const outcome = ended();
-    const read = await readToken({ headers: reply.headers, body: Buffer.concat(chunks) }, source, ports);
+    const read = await readToken({ headers: reply.headers, body: Buffer.concat(pieces.all()) }, source, ports);
     if ("why" in read) return { outcome, why: read.why };
     return { outcome, ...read };
   } catch (error) {

@@ -12,6 +12,7 @@ import {
   readList,
 } from "../../lists/list.ts";
 import { codeOf, Fault } from "../../runtime/fault.ts";
+import type { Share } from "./room.ts";
 import type { Pause } from "./seen.ts";
 
 /** Starting a thread takes longer than parsing this much. */
@@ -24,10 +25,10 @@ const linesAtOnce = 250;
 /** @throws Fault "fix-setup" if a document needs too much memory. */
 export async function* entriesIn(
   text: string,
-  { scheme, pause, stopping }: Reads & { pause: Pause; stopping: AbortSignal },
+  { scheme, pause, share, stopping }: Reads & { pause: Pause; share: Pick<Share, "parsing">; stopping: AbortSignal },
 ): AsyncGenerator<ListEntry> {
   if (isJsonDocument(text.slice(0, beginningChars))) {
-    if (text.length > longChars) yield* inThread(text, { reads: { scheme }, stopping });
+    if (text.length > longChars) yield* share.parsing(() => inThread(text, { reads: { scheme }, stopping }), stopping);
     else yield* readList(text, { scheme });
     return;
   }

@@ -85,7 +85,9 @@ export const sourceMachine = setup({
     isFault: (_, error: unknown) => error instanceof Fault,
   },
   actions: {
-    forget: assign({ mark: undefined, kept: undefined }),
+    forget: assign({ mark: undefined }),
+    // The next reading takes its room.
+    drop: assign({ kept: undefined }),
     keep: assign({ kept: ({ context }, reading: Reading) => ({ reading, at: context.ports.clock.monotonic() }) }),
     noteSuccess: assign(({ context }, tally: Tally | undefined) => ({
       ...{ kept: undefined, trouble: undefined, failures: 0, putOffUntil: 0 },
@@ -119,6 +121,7 @@ export const sourceMachine = setup({
     idle: { on: { look: "reading" } },
     reading: {
       tags: "looking",
+      entry: "drop",
       invoke: {
         ...{ src: "read", input: ({ context }) => context, onError },
         onDone: { target: "applying", actions: { type: "keep", ...output } },
@@ -194,9 +197,10 @@ export class Follower {
   }
 
   #beginAgain(bug: unknown): void {
-    const { clock, onDefect } = this.#ports;
+    const { clock, onDefect, share } = this.#ports;
     const { last, trouble } = this.#actor.getSnapshot().context;
     onDefect("source", bug);
+    share.free();
     const since = trouble?.since ?? clock.wall();
     const why = "it failed because of a bug, which the log of the sources names";
     clock.after(this.#restarts.pauseMs(), () => {
@@ -226,6 +230,7 @@ export class Follower {
     this.#stopping.abort();
     await Promise.all([this.#looked(), this.#prober?.stop()]);
     this.#actor.stop();
+    this.#ports.share.free();
   }
 
   get isLooking(): boolean {

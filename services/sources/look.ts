@@ -11,8 +11,9 @@ import { Fault } from "../../runtime/fault.ts";
 import type { Outbound } from "../../transport/outbound.ts";
 import { doubtMs, goneOf } from "./doubt.ts";
 import { entriesIn } from "./entries.ts";
-import type { PoolPort } from "./pool.ts";
+import { PoolAway, type PoolPort } from "./pool.ts";
 import { type Reading, readListFile, runCommand } from "./reading.ts";
+import type { Share } from "./room.ts";
 import { addressIn, digestOfText, idsByAddress, namedTo, type Pause, type Seen } from "./seen.ts";
 import { readUrl } from "./url.ts";
 
@@ -24,6 +25,8 @@ export interface LookPorts {
   pause: Pause;
   /** Does another source of this pool still name the proxy? */
   namedElsewhere(id: string): boolean;
+  /** Of the room for lists: it has what is read here, until the pool has got it. */
+  share: Share;
   /** Ends the work that is under way. */
   stopping: AbortSignal;
   /** Where a request for a list may go. */
@@ -66,26 +69,39 @@ export class Look {
 
   /** @throws Fault if the source gives no whole list now; PoolAway if the source is a pool that does not answer. */
   async read(seenMark: string | undefined): Promise<Reading> {
+    const { share } = this.#ports;
+    share.free();
+    try {
+      return await this.#read(seenMark);
+    } catch (error) {
+      share.free();
+      throw error;
+    }
+  }
+
+  async #read(seenMark: string | undefined): Promise<Reading> {
     const { from } = this.#source;
-    const { clock, seen, stopping } = this.#ports;
+    const { clock, seen, stopping, outbound } = this.#ports;
+    const take = (bytes: number): void => this.#ports.share.take(bytes);
     // A source whose doubt is over is asked for its whole list again.
     const isOver = seen.doubtedSince !== undefined && clock.monotonic() - seen.doubtedSince >= doubtMs;
     const mark = isOver ? undefined : seenMark;
     switch (from.kind) {
       case "file":
-        return readListFile(from, mark, clock.wall());
+        return readListFile(from, mark, clock.wall(), take);
       case "url":
-        return readUrl(from, mark, { signal: stopping, outbound: this.#ports.outbound });
+        return readUrl(from, mark, { signal: stopping, outbound, take });
       case "command":
-        return runCommand(from, stopping);
+        return runCommand(from, stopping, take);
       case "pool": {
-        const proxies = await this.#ports.pools.proxies(from.pool, from.labels);
-        const lines: string[] = [];
-        for (const { id: _, ...entry } of proxies) {
-          lines.push(JSON.stringify(entry));
-          if (lines.length % comparedAtOnce === 0) await this.#ports.pause();
+        const pages: string[] = [];
+        for await (const proxies of this.#ports.pools.proxies(from.pool, from.labels)) {
+          const page = proxies.map(({ id: _, ...entry }) => `${JSON.stringify(entry)}\n`).join("");
+          take(page.length);
+          pages.push(page);
+          if (stopping.aborted) throw new Fault("retry-later", "the source is no longer followed");
         }
-        return { text: lines.join("\n") };
+        return { text: pages.join("") };
       }
     }
   }
@@ -95,6 +111,18 @@ export class Look {
    * @throws Fault; PoolAway if the pool does not accept it now.
    */
   async apply(reading: Reading): Promise<Tally | undefined> {
+    let isKept = false;
+    try {
+      return await this.#apply(reading);
+    } catch (error) {
+      isKept = error instanceof PoolAway; // The caller offers it again.
+      throw error;
+    } finally {
+      if (!isKept) this.#ports.share.free();
+    }
+  }
+
+  async #apply(reading: Reading): Promise<Tally | undefined> {
     if (reading === "unchanged") return undefined;
     const { text } = reading;
     const { seen } = this.#ports;

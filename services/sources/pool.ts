@@ -78,12 +78,10 @@ export function poolsOver(bus: Bus) {
       for await (const { proxies } of pagesOf<ListReply>("proxies.list", pool, { limit: pageMax }))
         yield proxies.map(({ id }) => id);
     },
-    /** All pages, with credentials. */
-    async proxies(pool: string, labels: Record<string, string> | undefined): Promise<ExportReply["proxies"]> {
-      const all: ExportReply["proxies"] = [];
+    /** With credentials, page by page. */
+    async *proxies(pool: string, labels: Record<string, string> | undefined): AsyncGenerator<ExportReply["proxies"]> {
       for await (const { proxies } of pagesOf<ExportReply>("proxies.export", pool, labels ? { labels } : {}))
-        all.push(...proxies);
-      return all;
+        yield proxies;
     },
   };
 }

@@ -5,11 +5,12 @@ import { readFile, stat } from "node:fs/promises";
 import { setImmediate as immediately } from "node:timers/promises";
 import type { Source } from "../../protocol/source.ts";
 import { codeOf, Fault } from "../../runtime/fault.ts";
+import { Pieces } from "../../transport/pieces.ts";
+import { textBytesMax } from "./room.ts";
 
 /** `mark`: a later look compares with it, so that an unchanged list is not read again. */
 export type Reading = { text: string; mark?: string } | "unchanged";
 
-export const textBytesMax = 256 * 1024 * 1024;
 /** Decoded between two pauses: in `up` the picker shares this process. */
 const decodedAtOnce = 1024 * 1024;
 /** A file that was written to this recently may be incomplete. */
@@ -18,6 +19,9 @@ const settledMs = 1000;
 const unendedMs = 5000;
 
 const newlines = [10, 13];
+
+/** Called for bytes before they are kept. @throws Fault if there is no room for them. */
+export type Take = (bytes: number) => void;
 
 export type From<Kind extends Source["from"]["kind"]> = Extract<Source["from"], { kind: Kind }>;
 
@@ -29,7 +33,12 @@ export class BeingWritten extends Fault {
 }
 
 /** @throws BeingWritten; Fault "fix-setup" if the file cannot be read. */
-export async function readListFile({ path }: From<"file">, mark: string | undefined, now: number): Promise<Reading> {
+export async function readListFile(
+  { path }: From<"file">,
+  mark: string | undefined,
+  now: number,
+  take: Take = () => {},
+): Promise<Reading> {
   try {
     const before = await stat(path);
     if (!before.isFile()) throw new Fault("fix-setup", `${path} is not a file`);
@@ -38,6 +47,7 @@ export async function readListFile({ path }: From<"file">, mark: string | undefi
     if (seen === mark) return "unchanged";
     const ageMs = now < before.mtimeMs ? Number.POSITIVE_INFINITY : now - before.mtimeMs; // A clock may be set back.
     if (ageMs < settledMs) throw new BeingWritten(path);
+    take(before.size);
     const bytes = await readFile(path);
     const after = await stat(path);
     if (after.size !== before.size || after.mtimeMs !== before.mtimeMs) throw new BeingWritten(path);
@@ -55,11 +65,15 @@ export async function readListFile({ path }: From<"file">, mark: string | undefi
  * The command's output counts only when the command ends well. A command that hangs is killed together with its
  * children. The same happens when this process is killed.
  */
-export async function runCommand({ command, timeoutMs }: From<"command">, signal: AbortSignal): Promise<Reading> {
+export async function runCommand(
+  { command, timeoutMs }: From<"command">,
+  signal: AbortSignal,
+  take: Take = () => {},
+): Promise<Reading> {
   const [program = "", ...args] = command;
   const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
-  const chunks: Buffer[] = [];
-  let bytes = 0;
+  const pieces = new Pieces();
+  let noRoom: unknown;
   let endAll = (): void => {};
   try {
     const why = await new Promise<string | undefined>((resolve) => {
@@ -75,9 +89,14 @@ export async function runCommand({ command, timeoutMs }: From<"command">, signal
         }
       };
       child.stdout.on("data", (chunk: Buffer) => {
-        bytes += chunk.length;
-        if (bytes > textBytesMax) resolve(undefined);
-        else chunks.push(chunk);
+        if (pieces.bytes + chunk.length > textBytesMax) noRoom ??= tooLarge(program);
+        try {
+          if (noRoom === undefined) take(chunk.length);
+        } catch (error) {
+          noRoom = error;
+        }
+        if (noRoom === undefined) pieces.add(chunk);
+        else resolve(undefined);
       });
       child.once("error", (error) => resolve(`cannot be started (${whyOf(error)})`));
       child.once("close", (code, by) =>
@@ -87,9 +106,9 @@ export async function runCommand({ command, timeoutMs }: From<"command">, signal
       limited.addEventListener("abort", late, { once: true });
       if (limited.aborted) late();
     });
-    if (bytes > textBytesMax) throw tooLarge(program);
+    if (noRoom !== undefined) throw noRoom;
     if (why !== undefined) throw new Fault("retry-later", `${program} ${why}`);
-    return { text: await textOf(chunks) };
+    return { text: await textOf(pieces.all()) };
   } catch (error) {
     // A command that the system cannot start (an argument is too long) throws at once.
     if (error instanceof Fault) throw error;

@@ -22,10 +22,12 @@ import { releaseLock, takeLock } from "../../runtime/lock.ts";
 import { type Asked, Responder } from "../../runtime/responder.ts";
 import { Restarts } from "../../runtime/restarts.ts";
 import { NotAllowed, type Outbound } from "../../transport/outbound.ts";
+import { beyondBounds } from "./bounds.ts";
 import { circleIn, keyOf, SourcesFile } from "./config.ts";
 import type { Follower } from "./follower.ts";
 import type { PoolPort } from "./pool.ts";
 import { Refill } from "./refill.ts";
+import { Room } from "./room.ts";
 import { forgetSeen, Seen } from "./seen.ts";
 
 export interface SourcesPorts {
@@ -47,7 +49,6 @@ export interface SourcesPorts {
 
 /** How often the file and the pools' floors are checked. */
 const lookMs = 2000;
-const sourcesMax = 1000;
 /** A process that was just killed may hold its place for another moment. */
 const placeWaitSeconds = 2;
 
@@ -59,6 +60,7 @@ export class Sources {
   #subscriptions: Subscription[] = [];
   readonly #defects: Defects;
   readonly #restarts: Restarts;
+  readonly #room = new Room();
   #cancel = () => {};
   #stopped = false;
   #hasPlace = false;
@@ -214,7 +216,7 @@ export class Sources {
     const seen = await Seen.open(join(folder, source.pool), source.name, pause);
     const { Follower } = await import("./follower.ts"); // A service without sources needs none of what it loads.
     return new Follower(source, {
-      ...{ pools, clock, seen, pause, outbound },
+      ...{ pools, clock, seen, pause, outbound, share: this.#room.share(source.pool) },
       namedElsewhere: (id) => this.#isNamedBesides(source, id),
       onTrouble: (why) => log.warn({ pool: source.pool, source: source.name }, why),
       onDefect: (part, bug) => this.#defects.note(part, bug, { pool: source.pool, source: source.name }),
@@ -291,11 +293,10 @@ export class Sources {
     const { from, probe, refill } = source;
     const present = this.#followers.get(keyOf(source))?.source;
     if (present !== undefined && !isByRequest(present)) return notByRequest(source.name);
-    if (present === undefined && this.#followers.size >= sourcesMax)
-      return refuse("invalid-request", `name: there may be at most ${sourcesMax} sources. Remove one first.`, {
-        field: "name",
-      });
-    const all = [...this.#besides(source), source];
+    const others = this.#besides(source);
+    const beyond = beyondBounds(source, others, present === undefined);
+    if (beyond !== undefined) return beyond;
+    const all = [...others, source];
     const circle = circleIn(all);
     if (circle !== undefined) return refuse("invalid-request", `from.pool: ${circle}.`, { field: "from.pool" });
     const outside = { "from.url": from.kind === "url" ? from.url : undefined, "probe.url": probe?.url };

@@ -6,7 +6,9 @@ import { Fault } from "../../runtime/fault.ts";
 import { agentOf } from "../../transport/backpressure.ts";
 import { readRetryAfter } from "../../transport/classify.ts";
 import { NotAllowed, type Outbound } from "../../transport/outbound.ts";
-import { type From, type Reading, textBytesMax, textOf, tooLarge, whyOf } from "./reading.ts";
+import { Pieces } from "../../transport/pieces.ts";
+import { type From, type Reading, type Take, textOf, tooLarge, whyOf } from "./reading.ts";
+import { textBytesMax } from "./room.ts";
 
 const hopsMax = 5;
 /** A site that asks for a longer pause is asked again after this anyway. It equals the largest `everyMs`. */
@@ -26,7 +28,7 @@ export class PutOff extends Fault {
 export async function readUrl(
   { url, headers, timeoutMs }: From<"url">,
   mark: string | undefined,
-  { signal, outbound }: { signal: AbortSignal; outbound: Outbound },
+  { signal, outbound, take = () => {} }: { signal: AbortSignal; outbound: Outbound; take?: Take },
 ): Promise<Reading> {
   const { host } = new URL(url);
   const conditions = mark === undefined ? {} : (JSON.parse(mark) as Record<string, string>);
@@ -40,12 +42,11 @@ export async function readUrl(
       await reply.body?.cancel();
       throw refused(host, reply);
     }
-    const chunks: Uint8Array[] = [];
-    let bytes = 0;
-    for await (const chunk of reply.body ?? []) {
-      bytes += chunk.byteLength;
-      if (bytes > textBytesMax) throw tooLarge(host);
-      chunks.push(chunk);
+    const pieces = new Pieces();
+    for await (const piece of reply.body ?? []) {
+      if (pieces.bytes + piece.byteLength > textBytesMax) throw tooLarge(host);
+      take(piece.byteLength);
+      pieces.add(piece);
     }
     const etag = reply.headers.get("etag");
     const modified = reply.headers.get("last-modified");
@@ -53,7 +54,7 @@ export async function readUrl(
       ...(etag ? { "if-none-match": etag } : {}),
       ...(modified ? { "if-modified-since": modified } : {}),
     };
-    const text = await textOf(chunks);
+    const text = await textOf(pieces.all());
     return Object.keys(later).length === 0 ? { text } : { text, mark: JSON.stringify(later) };
   } catch (error) {
     if (error instanceof Fault) throw error;

@@ -288,6 +288,17 @@ describe("reading a token", () => {
     expect(await read("gt=1", { value: { regex: "gt=(\\d)" } })).toEqual({ value: "1" });
   });
 
+  test("serves the pools in turn, so that the endless expressions of one do not hold up another", async () => {
+    const ended: string[] = [];
+    const ask = async (pool: string, text: string): Promise<void> => {
+      await expressions.of(pool).firstMatch(text, "^(a+)+$x");
+      ended.push(pool);
+    };
+    const endless = Array.from({ length: 4 }, () => ask("flood", "a".repeat(60)));
+    await Promise.all([...endless, ask("other", "b")]);
+    expect(ended.indexOf("other")).toBeLessThan(3); // After at most two of the flood.
+  });
+
   test("answers a waiting expression when the thread is ended, and starts a thread for the next", async () => {
     const waiting = expressions.firstMatch("a".repeat(60), "^(a+)+$x");
     expressions.close();

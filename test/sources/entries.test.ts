@@ -4,15 +4,17 @@ import { expect, test } from "vitest";
 import { type ListEntry, readList } from "../../lists/list.ts";
 import { entriesIn } from "../../services/sources/entries.ts";
 import { textOf } from "../../services/sources/reading.ts";
+import { Room } from "../../services/sources/room.ts";
 import { digestOfText } from "../../services/sources/seen.ts";
 
 const stopping = new AbortController().signal;
+const share = new Room().share("p");
 
 async function read(text: string) {
   let pauses = 0;
   const entries: ListEntry[] = [];
   const pause = async (): Promise<void> => void pauses++;
-  for await (const entry of entriesIn(text, { scheme: undefined, pause, stopping })) entries.push(entry);
+  for await (const entry of entriesIn(text, { scheme: undefined, pause, share, stopping })) entries.push(entry);
   return { entries, pauses };
 }
 
@@ -36,7 +38,7 @@ test.each([
 test("stops the thread when the source is no longer followed", async () => {
   const text = JSON.stringify(Array.from({ length: 20_000 }, () => "10.0.0.1:80"));
   const ending = new AbortController();
-  const entries = entriesIn(text, { scheme: undefined, pause: async () => {}, stopping: ending.signal });
+  const entries = entriesIn(text, { scheme: undefined, pause: async () => {}, share, stopping: ending.signal });
   await entries.next();
   ending.abort();
   const remainder = async (): Promise<void> => {

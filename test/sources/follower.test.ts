@@ -8,8 +8,9 @@ import { sourceSchema } from "../../protocol/source.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { Follower } from "../../services/sources/follower.ts";
-import type { PoolPort } from "../../services/sources/pool.ts";
+import { PoolAway, type PoolPort } from "../../services/sources/pool.ts";
 import { Refill } from "../../services/sources/refill.ts";
+import { Room } from "../../services/sources/room.ts";
 import { Seen } from "../../services/sources/seen.ts";
 import { Sources } from "../../services/sources/sources.ts";
 import { HandClock } from "../kit/hand-clock.ts";
@@ -29,7 +30,7 @@ test("reads the whole list for a caller that wants it, though another caller loo
   } as unknown as PoolPort; // A look at this list uses no more of it.
   const pause = async () => {};
   const follower = new Follower(sourceSchema.parse({ name: "list", from: { kind: "file", path } }), {
-    ...{ pools, pause, clock: systemClock, outbound: loopbackAllowed },
+    ...{ pools, pause, clock: systemClock, outbound: loopbackAllowed, share: new Room().share("p") },
     seen: await Seen.open(folder, "list", pause),
     namedElsewhere: () => false,
     onTrouble: () => {},
@@ -60,7 +61,7 @@ test("is started again after a bug, with growing pauses, and says so until a loo
   const bugs: unknown[] = [];
   const pause = async () => {};
   const follower = new Follower(sourceSchema.parse({ name: "list", from: { kind: "file", path } }), {
-    ...{ pools, pause, clock, outbound: loopbackAllowed },
+    ...{ pools, pause, clock, outbound: loopbackAllowed, share: new Room().share("p") },
     seen: await Seen.open(folder, "list", pause),
     namedElsewhere: () => false,
     onTrouble: () => {},
@@ -77,6 +78,54 @@ test("is started again after a bug, with growing pauses, and says so until a loo
   clock.move(1);
   await eventually(() => expect(follower.view()).toMatchObject({ last: { added: 1 } }));
   expect(follower.view().trouble).toBeUndefined();
+});
+
+test("keeps the room of a list until the pool has got it, and leaves the room when it is followed no more", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "follower-test-"));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  const path = join(folder, "list.txt");
+  writeFileSync(path, "10.0.0.1:80\n");
+  utimesSync(path, 1, 1);
+  const clock = new HandClock();
+  let isAway = true;
+  const pools = {
+    async openedAt() {
+      if (isAway) throw new PoolAway("planted");
+      return 1;
+    },
+    add: async () => ({ added: 1, already: 0, updated: 0, rejected: [], rejectedCount: 0, ids: ["p_1"] }),
+  } as unknown as PoolPort; // A look at this list uses no more of it.
+  const room = new Room(2 * 12); // The list and nothing more.
+  const fits = (): boolean => {
+    const other = room.share("p");
+    try {
+      other.take(1);
+      other.free();
+      return true;
+    } catch {
+      return false;
+    }
+  };
+  const pause = async () => {};
+  const follower = new Follower(sourceSchema.parse({ name: "list", from: { kind: "file", path } }), {
+    ...{ pools, pause, clock, outbound: loopbackAllowed, share: room.share("p") },
+    seen: await Seen.open(folder, "list", pause),
+    namedElsewhere: () => false,
+    onTrouble: () => {},
+    onDefect: () => {},
+  });
+  await follower.lookNow();
+  expect([follower.view().trouble?.why, fits()]).toEqual(["planted", false]);
+  await follower.lookNow(); // It is read again, in the same room.
+  expect(fits()).toBe(false);
+  isAway = false;
+  await follower.lookNow();
+  expect([follower.view().last?.added, fits()]).toEqual([1, true]);
+  isAway = true;
+  await follower.lookNow({ whole: true });
+  expect(fits()).toBe(false);
+  await follower.stop();
+  expect(fits()).toBe(true);
 });
 
 test("a bug in the check of one pool's leasableMin does not keep the other pools from being refilled", async () => {

@@ -74,6 +74,25 @@ test("rejects a header that cannot be sent, names its place, and hides its value
   expect(await put({ "X-Key": "grün" })).toMatchObject({ name: "x" });
 });
 
+test("bounds the size of a source, and how many sources a pool may have", async () => {
+  configure(...Array.from({ length: 99 }, (_, i) => ({ name: `s${i}`, from: { kind: "url", url: siteUrl } })));
+  await startWith();
+  const from = { kind: "url", url: siteUrl };
+  const headers = Object.fromEntries(Array.from({ length: 9 }, (_, i) => [`x-${i}`, "x".repeat(4000)]));
+  expect(await ask("put", { name: "large", from: { ...from, headers } })).toMatchObject({
+    code: "invalid-request",
+    field: "from",
+    message: expect.stringContaining("32768 characters"),
+  });
+  expect(await ask("put", { name: "last", from })).toMatchObject({ name: "last" });
+  expect(await ask("put", { name: "beyond", from })).toMatchObject({
+    code: "invalid-request",
+    field: "name",
+    message: expect.stringContaining("at most 100 sources of a pool"),
+  });
+  expect(await ask("put", { name: "last", from, retire: true })).toMatchObject({ name: "last", retire: true });
+});
+
 test("reports the place of a mistake in the file, and hides the content there", async () => {
   await start({ name: "one", from: { kind: "command", command: ["printf", list(1)] } });
   for (const [text, why] of [

@@ -134,4 +134,24 @@ describe("a service of this machine", () => {
     const outcome = await probeThrough(lease, probing, { signal, outbound: strict });
     expect(outcome).toMatchObject({ reason: "client-abort" });
   });
+
+  test.each(["http", "https"])(
+    "does not get a name (%s) to resolve when the name of a proxy outside has become an address inside",
+    async (scheme) => {
+      const outside = { address: "93.184.216.34", family: 4 };
+      let looks = 0;
+      const resolve: Resolve = async (host) =>
+        host === "proxy.example" && ++looks > 1 ? [{ address: "127.0.0.1", family: 4 }] : [outside];
+      const { port } = new URL(proxy.url);
+      const lease: LeaseReply = {
+        ...{ leaseId: "l_1", pool: "p", proxyId: "p_1", url: "", scheme: "http", host: "proxy.example" },
+        ...{ port: Number(port), uses: 1, epoch: 0, grantedAt: 0, expiresAt: 90_000, leftMs: 90_000, labels: {} },
+      };
+      const before = proxy.requests;
+      const probing = { url: `${scheme}://target.example/`, perMinute: 1, timeoutMs: 5000 };
+      const outcome = await probeThrough(lease, probing, { signal, outbound: outboundWith(nothing, resolve) });
+      expect(outcome).toMatchObject({ reason: "proxy-error" });
+      expect([looks, proxy.requests]).toEqual([2, before]);
+    },
+  );
 });

@@ -1,0 +1,34 @@
+// Collects a body that arrives in pieces of any size. Each piece is an object of a hundred bytes and more. A sender that
+// sends single bytes would need so many times its bytes in memory, so small pieces are joined.
+
+/** Joined once there are so many. */
+const joinedAtOnce = 1000;
+/** Larger ones stay as they are: their own size is what counts, and copying them takes time. */
+const joinedBytesMax = 1024 * 1024;
+
+export class Pieces {
+  readonly #whole: Uint8Array[] = [];
+  #recent: Uint8Array[] = [];
+  #recentBytes = 0;
+  #bytes = 0;
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  add(piece: Uint8Array): void {
+    this.#bytes += piece.length;
+    this.#recentBytes += piece.length;
+    this.#recent.push(piece);
+    if (this.#recent.length < joinedAtOnce) return;
+    if (this.#recentBytes > joinedBytesMax) this.#whole.push(...this.#recent);
+    else this.#whole.push(Buffer.concat(this.#recent));
+    this.#recent = [];
+    this.#recentBytes = 0;
+  }
+
+  /** In order. */
+  all(): Uint8Array[] {
+    return [...this.#whole, ...this.#recent];
+  }
+}
