@@ -243,7 +243,7 @@ export class SimService {
     const { requests } = life;
     // If the first policy is refused by now (limitBy cannot change while leases are open), the present one stays.
     const onAnswer = (answer: object): void => {
-      if (isRefusal(answer) && life.leads) requests.open({}, () => {});
+      if (isRefusal(answer) && life.alive) requests.open({}, () => {});
     };
     if (!leader.state.opened) requests.open({ policy: this.#document }, onAnswer);
   }
