@@ -23,9 +23,9 @@ export default defineConfig({
     // Never reached on purpose: a test gives up earlier whatever it waits for, and says what that was.
     testTimeout: 60_000,
     hookTimeout: 120_000,
-    // Tests with real brokers and real processes wait for a third of their time. More than three files at once make a
-    // 2-core machine miss its own deadlines.
-    maxWorkers: 3,
+    // Real brokers and real processes: more than two files at once make a 2-core machine miss its own deadlines. Three
+    // were tried, and took no less time.
+    maxWorkers: 2,
     // The files of a worker share its modules, its services and the thread of its commands: to load the modules anew
     // takes a second and a half of a core for each file, and to start a service more than two.
     isolate: false,
