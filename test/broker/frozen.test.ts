@@ -48,7 +48,7 @@ test("a frozen stream is found, and its managed server restarts once there is ro
   await eventually(async () => {
     await watch.look();
     expect(watch.troubles()).toMatchObject([
-      { stream: ledgerStream, message: expect.stringContaining("takes no mess") },
+      { stream: ledgerStream, message: expect.stringContaining("has taken no mess") },
     ]);
   });
   await watch.look();
