@@ -5,8 +5,8 @@ import { refusalNumbers } from "../../events/refusal.ts";
 import { rejectActions } from "../../events/token.ts";
 import { strategyKinds } from "./setting.ts";
 
-/** Error codes that come from the NATS layer, which the simulator leaves out. */
-const elsewhere = new Set(["too-large"]);
+/** Error codes that come from the layers of NATS and HTTP, which the simulator leaves out. */
+const elsewhere = new Set(["too-large", "forbidden"]);
 
 const wanted: string[] = [
   ...outcomeClasses.map((each) => `outcome: ${each}`),
