@@ -1,6 +1,7 @@
 // Keeps a reserve of the ledger's bound for what must not be refused: reports, renewals, releases and ends. Grants and
 // added proxies cannot use it. Their future size counts from the moment when they are accepted, because thousands may
-// wait for a turn, or for a proxy.
+// wait for a turn, or for a proxy. The pools of this process share the reserve, because their ledgers share a stream. The
+// open leases of other pickers' pools are not counted.
 import type { Clock } from "../../runtime/clock.ts";
 import type { Ledger } from "../../runtime/ledger.ts";
 import type { Request } from "../../state-machines/command.ts";
@@ -24,36 +25,54 @@ const endsShareMax = 0.4;
 /** Counting the open leases takes some milliseconds if there are very many. */
 const countEveryMs = 1000;
 
+/** What may still be stored, in bytes. */
+export interface Demand {
+  /** By accepted requests. */
+  pending: number;
+  /** By reports and ends of the open leases: as counted, and for leases granted since. */
+  needed: number;
+}
+
 interface GrowthPorts {
   ledger: Pick<Ledger, "room" | "measure">;
   clock: Pick<Clock, "after" | "monotonic">;
   leases: () => Iterable<Lease>;
+  /** Of all pools whose ledgers share the stream. Absent: it has no other pool. */
+  demand?: Demand | undefined;
 }
 
 export class Growth {
   readonly #ports: GrowthPorts;
-  /** What accepted requests may still store, in bytes. */
-  #pending = 0;
-  /** What reports and ends of the open leases need: as counted, and for leases granted since. */
-  #needed = { bytes: 0, on: Number.NEGATIVE_INFINITY };
-  #neededSince = 0;
+  readonly #all: Demand;
+  /** This pool's part of it. */
+  readonly #own = noDemand();
+  #countedOn = Number.NEGATIVE_INFINITY;
   #cancel = (): void => {};
   #isOver = false;
 
   constructor(ports: GrowthPorts) {
     this.#ports = ports;
+    this.#all = ports.demand ?? noDemand();
   }
 
   /** Asks how full the ledger is, and again every few seconds. Resolves after the first time. */
   async watch(): Promise<void> {
     const { ledger, clock } = this.#ports;
     await ledger.measure().catch(() => {}); // The broker is away. The commit in flight shows the same more clearly.
-    if (!this.#isOver) this.#cancel = clock.after(lookMs, () => void this.watch());
+    if (this.#isOver) return;
+    // Leases have ended since. As long as the ledger is nearly empty, nothing depends on their number.
+    const { bytes, bytesMax } = ledger.room();
+    if (bytesMax - bytes < bytesMax * reserveShareMax) this.#count();
+    else this.#forget();
+    this.#cancel = clock.after(lookMs, () => void this.watch());
   }
 
   stop(): void {
+    if (this.#isOver) return;
     this.#isOver = true;
     this.#cancel();
+    this.#forget();
+    this.#add({ pending: -this.#own.pending });
   }
 
   /** Returns the caller to answer. Undefined: the request would use the reserve. */
@@ -63,32 +82,45 @@ export class Growth {
     if (size === undefined || bytesMax === Number.POSITIVE_INFINITY) return caller;
     const { own } = size;
     const ends = Math.min(size.ends, bytesMax * endsShareMax);
-    const left = bytesMax - bytes - this.#pending - own - ends;
+    const left = bytesMax - bytes - this.#all.pending - own - ends;
     if (left < bytesMax * reserveShareMax && left < this.#reserve(bytesMax)) return undefined;
-    this.#pending += own + ends;
+    this.#add({ pending: own + ends });
     let isPending = true;
     return {
       ...caller,
       respond: (answer: object) => {
-        if (isPending) {
-          isPending = false;
-          this.#pending -= own + ends;
-          this.#neededSince += ends;
-        }
+        if (isPending && !this.#isOver) this.#add({ pending: -own - ends, needed: ends });
+        isPending = false;
         caller.respond(answer);
       },
     };
   }
 
   #reserve(bytesMax: number): number {
-    const now = this.#ports.clock.monotonic();
-    if (now - this.#needed.on >= countEveryMs) {
-      this.#needed = { bytes: neededBy(this.#ports.leases()), on: now };
-      this.#neededSince = 0;
-    }
-    const needed = this.#needed.bytes + this.#neededSince;
-    return bytesMax * reserveShare + Math.min(needed, bytesMax * (reserveShareMax - reserveShare));
+    if (this.#ports.clock.monotonic() - this.#countedOn >= countEveryMs) this.#count();
+    return bytesMax * reserveShare + Math.min(this.#all.needed, bytesMax * (reserveShareMax - reserveShare));
   }
+
+  #count(): void {
+    this.#countedOn = this.#ports.clock.monotonic();
+    this.#add({ needed: neededBy(this.#ports.leases()) - this.#own.needed });
+  }
+
+  #forget(): void {
+    this.#countedOn = Number.NEGATIVE_INFINITY;
+    this.#add({ needed: -this.#own.needed });
+  }
+
+  #add({ pending = 0, needed = 0 }: Partial<Demand>): void {
+    for (const each of [this.#own, this.#all]) {
+      each.pending += pending;
+      each.needed += needed;
+    }
+  }
+}
+
+export function noDemand(): Demand {
+  return { pending: 0, needed: 0 };
 }
 
 function neededBy(leases: Iterable<Lease>): number {

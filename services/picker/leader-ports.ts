@@ -3,6 +3,7 @@ import type { Secrets } from "../../runtime/secrets.ts";
 import type { Quotas } from "../../state-machines/queue/quotas.ts";
 import type { CatchUpPorts } from "./catch-up.ts";
 import type { FoldPorts } from "./fold.ts";
+import type { Demand } from "./growth.ts";
 import type { HeadPorts } from "./head.ts";
 import type { LeaderEvent } from "./leader-event.ts";
 import type { LeftOut } from "./left-out.ts";
@@ -13,6 +14,8 @@ export interface LeaderPorts extends FoldPorts, HeadPorts, Pick<CatchUpPorts, "f
   secrets: Pick<Secrets, "look" | "get">;
   /** What users have used of their quotas, in all pools of this process. Absent: users have none. */
   quotas?: Quotas;
+  /** What the pools of this process may still store in the ledgers' stream. Absent: there is no other pool. */
+  demand?: Demand;
   tell: (event: LeaderEvent) => void;
   /** When this process last had a gap in its life, by the monotonic clock. Absent: never. */
   gapOn?: (() => number) | undefined;

@@ -17,6 +17,7 @@ import { openBucket, type SecretsBucket } from "../../runtime/secrets.ts";
 import { watchStalls } from "../../runtime/stall.ts";
 import { Quotas } from "../../state-machines/queue/quotas.ts";
 import { deletePool } from "./deletion.ts";
+import { noDemand } from "./growth.ts";
 import { OpenPools } from "./open-pools.ts";
 import type { Opener } from "./openers.ts";
 import { Peers } from "./peers.ts";
@@ -68,6 +69,7 @@ export class Leadership {
       pulse: new Pulse(options.clock ?? systemClock),
       outcomes: outcomesNews(follower),
       room: new StreamRoom(ledger, ledgerStream),
+      demand: noDemand(),
       quotas: new Quotas(),
       folds: atMost(foldsAtOnce),
       defects: options.defects ?? new Defects(log),

@@ -23,6 +23,7 @@ import { shareOf } from "../../state-machines/queue/load.ts";
 import type { Quotas } from "../../state-machines/queue/quotas.ts";
 import type { Outbound } from "../../transport/outbound.ts";
 import { foldLedger, untilReadTo } from "./fold.ts";
+import type { Demand } from "./growth.ts";
 import { Leader } from "./leader.ts";
 import type { LeaderEvent } from "./leader-event.ts";
 import type { LeftOut } from "./left-out.ts";
@@ -74,6 +75,8 @@ export interface Station {
   outcomes: StreamNews;
   /** How full the ledgers' stream is. */
   room: StreamRoom;
+  /** What the pools that are led here may still store in it. */
+  demand: Demand;
   /** Only a few ledgers are folded at once. */
   folds: AtMost;
   defects: Defects;
@@ -152,8 +155,9 @@ export async function foldPool(
   const secrets = await openSecrets(await picker.bucket(), { under: pool, key });
   const hasLeases = (): boolean => folded.state.leases.size > 0;
   const feed = outcomeFeed(buses.follower, pool, { news: picker.outcomes, hasLeases, onTrouble });
-  const { id, pulse, quotas, defects } = picker;
-  const ports = { pool, id, ledger, feed, clock, key, secrets, signer, quotas, tell, announce, gapOn: pulse.gapOn };
+  const { id, pulse, quotas, demand, defects } = picker;
+  const known = { quotas, demand, gapOn: pulse.gapOn };
+  const ports = { pool, id, ledger, feed, clock, key, secrets, signer, tell, announce, ...known };
   const onDefect = (error: unknown, where: object): void => defects.note("request", error, { pool, ...where });
   leader = new Leader({ ...ports, onDefect, ...(leftOut && { leftOut }) }, folded);
   const watched = {

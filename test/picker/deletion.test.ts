@@ -15,6 +15,7 @@ import { StreamRoom } from "../../runtime/room.ts";
 import { keyOf, openBucket } from "../../runtime/secrets.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
 import { deletePool } from "../../services/picker/deletion.ts";
+import { noDemand } from "../../services/picker/growth.ts";
 import { Leader } from "../../services/picker/leader.ts";
 import { Leadership } from "../../services/picker/leadership.ts";
 import { Picker } from "../../services/picker/picker.ts";
@@ -58,6 +59,7 @@ beforeAll(async () => {
     ...{
       outcomes: outcomesNews(bus),
       room: new StreamRoom(bus, ledgerStream),
+      demand: noDemand(),
       bucket: () => openBucket(bus, secretsBucket),
     },
     witnesses: new Witnesses({ bus, key, log, folder: undefined }),

@@ -1,9 +1,11 @@
 // The reserve of the ledger's bound: leases stop before reports, renewals, releases and ends have no room any more.
 import { expect, onTestFinished, test, vi } from "vitest";
+import { leaseRequestSchema } from "../../protocol/lease.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { StreamRoom } from "../../runtime/room.ts";
 import { keyOf } from "../../runtime/secrets.ts";
+import { Growth, noDemand } from "../../services/picker/growth.ts";
 import { Requests } from "../../services/picker/requests.ts";
 import { HandClock } from "../kit/hand-clock.ts";
 import { foldedLeader } from "../kit/leader.ts";
@@ -79,6 +81,33 @@ test("counts requests that wait for a proxy, added proxies, and leases that are 
   const second = await led(first.ledger);
   expect(await second.ask("proxies.add", { proxies: proxyLines(9, 50) })).toMatchObject({ added: 9 });
   second.leader.stop();
+});
+
+test("counts the open leases and the accepted requests of all pools whose ledgers share the stream", async () => {
+  const demand = noDemand();
+  const ledger = { room: () => ({ bytes: 2 * 10 ** 5, bytesMax: 10 ** 6 }), measure: async () => {} };
+  const growth = (): Growth => new Growth({ ledger, clock: new HandClock(), leases: () => [], demand });
+  const request = leaseRequestSchema.parse({});
+  const asked = { type: "lease", request, leaseId: "", deadline: 0, user: undefined, quota: undefined } as const;
+  const answers: (() => void)[] = [];
+  const fill = (pool: Growth): number => {
+    for (let accepted = 0; ; accepted++) {
+      const caller = pool.admit(asked, { respond: () => {} });
+      if (caller === undefined) return accepted;
+      answers.push(caller.respond);
+    }
+  };
+  const [web, shop] = [growth(), growth()];
+  expect(fill(web)).toBeGreaterThan(200);
+  expect(fill(shop)).toBe(0);
+  for (const answer of answers) answer(); // Each has its lease now, which needs less than the request did.
+  expect(fill(shop)).toBeGreaterThan(50);
+  expect(fill(web)).toBe(0);
+  shop.stop();
+  for (const answer of answers) answer(); // A leader that has ended counts no longer.
+  expect(fill(web)).toBeGreaterThan(50);
+  web.stop();
+  expect(demand).toEqual(noDemand());
 });
 
 test("sees by the sequence of an acknowledgement that others have stored messages, and asks the stream", async () => {
