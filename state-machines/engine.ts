@@ -271,7 +271,7 @@ export class Engine<To> {
     this.tokenWaiters.regroup();
     if (this.candidates.isRebuilding) return this.tokenWaiters.serve(turn, this.#tell);
     for (;;) {
-      this.waiting.serve(turn, hasRoom, this.#tell);
+      this.waiting.serve(turn, hasRoom, this.#tell, { isSettled: this.#isSettled });
       this.tokenWaiters.serve(turn, this.#tell);
       const overdue = this.#isSettled ? this.waiting.overdue(turn.at) : undefined;
       if (overdue === undefined || !hasRoom()) return;

@@ -25,6 +25,11 @@ const otherRequest = "a waiting request has this requestId and other fields. Use
 
 export type Tell<To> = (to: To, answer: Answer) => void;
 
+/** `isSettled`: time has made nothing due. Until then nothing is refused that may soon be granted. */
+interface Now {
+  isSettled: boolean;
+}
+
 export interface Waiting<To> extends WaitingRequest {
   /** Where the answers to this request and to its repetitions go. */
   readonly copies: To[];
@@ -87,10 +92,8 @@ export class WaitingRequests<To> {
     return this.#isDue;
   }
 
-  /**
-   * Grants, refuses, or lets it wait. @param now.isSettled time has made nothing due. Until then nothing is refused.
-   */
-  ask(turn: Turn, command: LeaseCommand, to: To, now: { isSettled: boolean }): Answer | "waits" | "later" {
+  /** Grants, refuses, or lets it wait. */
+  ask(turn: Turn, command: LeaseCommand, to: To, now: Now): Answer | "waits" | "later" {
     const { state } = turn;
     const { request } = command;
     const { max } = state.rules.policy.waiting;
@@ -113,8 +116,7 @@ export class WaitingRequests<To> {
     const granted = grant(turn, command);
     if (granted === "later" || "lease" in granted) return granted;
     const { refusal } = granted;
-    // Leases of the user that are due to end still count towards a quota.
-    if (!now.isSettled && (isPassing(refusal) || refusal.code === "overloaded")) return "later";
+    if (isEarly(granted, now) || (!now.isSettled && isPassing(refusal))) return "later";
     if (!isPassing(refusal)) return this.#refused(refusal, request);
     this.#counts.heldBackBy(refusal.limitedBy);
     const isHopeless = refusal.code === "token-unavailable" && isUnavailable(state, state.tokens.get(poolKey));
@@ -136,9 +138,9 @@ export class WaitingRequests<To> {
     return true;
   }
 
-  /** Serves the requests that can be served, in order, until the turn is full. */
-  serve(turn: Turn, hasRoom: () => boolean, tell: Tell<To>): void {
-    this.#serve(turn, hasRoom, tell);
+  /** Serves the requests that can be served, in order, until the turn is full. @param now as for `ask`. */
+  serve(turn: Turn, hasRoom: () => boolean, tell: Tell<To>, now: Now = { isSettled: true }): void {
+    this.#serve(turn, { ...now, hasRoom }, tell);
     this.#isDue = !hasRoom();
   }
 
@@ -167,15 +169,17 @@ export class WaitingRequests<To> {
     return Math.min(this.#deadlines.top?.deadline ?? Infinity, this.#groups.wakeAt(), this.refreshes.wakeAt());
   }
 
-  #serve(turn: Turn, hasRoom: () => boolean, tell: Tell<To>): void {
+  #serve(turn: Turn, now: Now & { hasRoom: () => boolean }, tell: Tell<To>): void {
+    const { hasRoom } = now;
     this.#check(tell);
-    if (this.#forTokens.size > 0) this.#settleTokens(turn, tell);
+    if (this.#forTokens.size > 0) this.#settleTokens(turn, now, tell);
     this.refreshes.serve(turn, hasRoom);
     if (this.#all.size === 0) return;
     let refused: Waiting<To> | undefined;
     for (let waiting = this.next(); waiting !== undefined && hasRoom(); waiting = this.next()) {
       const before = turn.events.length;
       const granted = this.#grant(turn, waiting);
+      if (isEarly(granted, now)) break; // The next turn decides it.
       if (granted === "later" || ("refusal" in granted && isPassing(granted.refusal))) {
         // Its choice may have been a due rest, or its session's proxy is known again. Then it waits on. Two equal looks
         // would repeat for ever.
@@ -285,7 +289,7 @@ export class WaitingRequests<To> {
   }
 
   /** The same if the pool's token is unavailable. With per-proxy tokens the request keeps waiting. */
-  #settleTokens(turn: Turn, tell: Tell<To>): void {
+  #settleTokens(turn: Turn, now: Now, tell: Tell<To>): void {
     const state = this.#state;
     const scope = state.rules.policy.token?.scope;
     const isGone = scope === "pool" && isUnavailable(state, state.tokens.get(poolKey));
@@ -296,7 +300,7 @@ export class WaitingRequests<To> {
       if (isGone) {
         // It gets the answer of a new request: the token may be fetched before a proxy is free.
         const granted = this.#grant(turn, waiting);
-        if (granted !== "later") this.#settle(waiting, granted, tell);
+        if (granted !== "later" && !isEarly(granted, now)) this.#settle(waiting, granted, tell);
       } else if (isOther) {
         this.#leave(waiting);
         waiting.indexes = this.#candidates.indexesFor(waiting.request) ?? waiting.indexes;
@@ -314,6 +318,11 @@ export class WaitingRequests<To> {
 /** A temporary refusal: a request that may wait keeps waiting. */
 function isPassing({ code }: Refusal): boolean {
   return code === "pool-exhausted" || code === "token-unavailable";
+}
+
+/** Leases of the user that are due to end still count towards its quota. */
+function isEarly(granted: Granted, { isSettled }: Now): boolean {
+  return !isSettled && granted !== "later" && "refusal" in granted && granted.refusal.code === "overloaded";
 }
 
 function tooMany(max: number): Refusal {

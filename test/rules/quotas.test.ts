@@ -31,7 +31,9 @@ class Led {
       this.turn([], "picker-2");
       return;
     }
-    const added = Array.from({ length: proxies }, (_, i) => addition(proxyId(i + 1), `192.0.2.${i + 1}`, {}));
+    const added = Array.from({ length: proxies }, (_, i) =>
+      addition(proxyId(i + 1), `192.0.${2 + (i >> 8)}.${i & 255}`, {}),
+    );
     this.turn([{ type: "open", policy: { ...policy }, keyFingerprint: "0123456789abcdef" }, ...added], "picker-1");
   }
 
@@ -223,6 +225,21 @@ test("a waiting request counts as waiting until it has its lease, which then cou
   // Its turn comes when the proxy is free again. By then its user has a lease.
   pool.release(answers.find((answer) => "lease" in answer));
   expect(pool.lease("ann", quota, { waitMs: 30_000 })).toEqual(over(/openLeases/, 90_000));
+});
+
+test("a waiting request is not refused because of a lease that is due to end", () => {
+  const quota = { openLeases: 1 };
+  const pool = new Led("web", new Quotas(), { policy: { ...free, concurrency: 1 }, proxies: 601 });
+  const bodies = Array.from({ length: 601 }, () => ({ ttlMs: 10_000 }));
+  const [first] = pool.leases("bob", undefined, bodies);
+  pool.leases("ann", quota, [{ waitMs: 60_000, ttlMs: 10_500 }, { waitMs: 60_000 }]);
+  pool.release(first);
+  const answered = pool.answers.size;
+  pool.at += 11_000;
+  pool.turn([]); // Only 500 leases end in a turn, and the lease of ann is the last one.
+  expect(pool.answers.size).toBe(answered);
+  pool.turn([]);
+  expect([...pool.answers.values()].at(-1)).toMatchObject(granted);
 });
 
 test("a user whose quota is set while it works is counted with what it has by then", () => {
