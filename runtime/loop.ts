@@ -229,8 +229,9 @@ export class Loop {
     }
   }
 
-  /** One look. Also false if there is no answer. */
+  /** One look. Also false if there is no answer, or if the answer would prove nothing. */
   async #isHead(): Promise<boolean> {
+    if (this.#ledger.isReplicated === true) return false;
     const head = await this.#ledger.head().catch(() => undefined);
     return head?.seq === this.#seq;
   }

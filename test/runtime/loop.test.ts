@@ -118,6 +118,31 @@ test("ends with the error of a bug while a commit is stored, and does not report
   expect(await promise).toBe(bug);
 });
 
+test.each([
+  { isReplicated: false, leads: true },
+  { isReplicated: true, leads: false },
+])("after a turn that throws: one read of the ledger proves that it leads: $leads", async ({ isReplicated, leads }) => {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const loop = new Loop({
+    ledger: Object.assign(new MemoryLedger(), { isReplicated }),
+    clock: systemClock,
+    start: { seq: 0, commits: 0, hash: "", time: Date.now },
+    owner: {
+      turn() {
+        throw new Error("a bug");
+      },
+      committed() {},
+      stored() {},
+      fenced() {},
+      broke: (_cause, now) => resolve(now.leads),
+      stalled() {},
+      wakeAt: () => Number.POSITIVE_INFINITY,
+    },
+  });
+  loop.wake();
+  expect(await promise).toBe(leads);
+});
+
 test("lets other tasks run between any two slices of work that store nothing", async () => {
   const slices = 5;
   const heard: string[] = [];
