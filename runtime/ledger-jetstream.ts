@@ -123,8 +123,7 @@ export class JetStreamLedger implements Ledger {
           timer = setTimeout(again, pauseMs, undefined);
         }, reject);
       });
-      const appended = await Promise.race([conclusion, unanswered]);
-      clearTimeout(timer);
+      const appended = await Promise.race([conclusion, unanswered]).finally(() => clearTimeout(timer));
       if (appended !== undefined) return appended;
     }
   }

@@ -284,6 +284,22 @@ test("ends an append without a result when the ledger is closed", async () => {
   await link.close();
 });
 
+test("reports no doubt about a commit once its append has failed", async () => {
+  const nc = {
+    isClosed: () => true,
+    request: () => Promise.reject(new Error("closed")),
+  };
+  const whenDown = () => ({ promise: new Promise(() => {}), cancel: () => {} });
+  const closed = { nc, up: true, whenDown } as unknown as Bus;
+  const doubts: string[] = [];
+  const given = { bus: closed, stream: ledgerStream, subject: ledgerSubject(newPool()) };
+  const ledger = new JetStreamLedger({ ...given, onDoubt: (why) => doubts.push(why) });
+  const appended = ledger.append({ id: "a", bytes: bytes("a"), afterSeq: 0 });
+  await expect(appended).rejects.toMatchObject({ code: "step-down" });
+  await new Promise((resolve) => setTimeout(resolve, 400)); // Longer than an attempt waits for its answer.
+  expect(doubts).toEqual([]);
+});
+
 test("refuses a stream with other settings, and names them", async () => {
   const settings = { name: "OTHER", fixed: { subjects: ["other.*"], storage: "file", discard: "new" }, initial: {} };
   await callJs(bus, "STREAM.CREATE.OTHER", { name: "OTHER", subjects: ["other.*"], storage: "memory", discard: "new" });
