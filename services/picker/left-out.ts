@@ -21,7 +21,7 @@ const keptMax = 1000;
 
 export class LeftOut {
   readonly #clock: Pick<Clock, "monotonic">;
-  /** When each request was left out, by its digest. */
+  /** When each request was left out, by its digest. The oldest first. */
   readonly #requests = new Map<string, number>();
   readonly #outcomes = new Set<string>();
 
@@ -46,8 +46,11 @@ export class LeftOut {
 
   /** Returns the command's name and ids, for the log. @param isAnswered the leader may still answer. */
   #leaveOut(undecided: Undecided<Answerable>, isAnswered: boolean): object {
-    if ("request" in undecided) this.#requests.set(digestOf(undecided.request), this.#clock.monotonic());
-    else this.#outcomes.add(placeOf(undecided.place));
+    if ("request" in undecided) {
+      const digest = digestOf(undecided.request);
+      this.#requests.delete(digest);
+      this.#requests.set(digest, this.#clock.monotonic());
+    } else this.#outcomes.add(placeOf(undecided.place));
     if (isAnswered && "to" in undecided) for (const to of undecided.to) to.respond(leftOut);
     for (const kept of [this.#requests, this.#outcomes]) {
       const [oldest] = kept.keys();
@@ -58,13 +61,12 @@ export class LeftOut {
 
   /** Undefined if the request is not left out. */
   refusalOf(request: Request): Refusal | undefined {
-    if (this.#requests.size === 0) return undefined;
-    const digest = digestOf(request);
-    const on = this.#requests.get(digest);
-    if (on === undefined) return undefined;
-    if (this.#clock.monotonic() - on < requestMs) return leftOut;
-    this.#requests.delete(digest);
-    return undefined;
+    for (const [digest, on] of this.#requests) {
+      if (this.#clock.monotonic() - on < requestMs) break;
+      this.#requests.delete(digest);
+    }
+    // A digest takes time, and each request would need one.
+    return this.#requests.size > 0 && this.#requests.has(digestOf(request)) ? leftOut : undefined;
   }
 
   /** The outcomes of a turn without those that are left out. */
