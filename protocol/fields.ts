@@ -23,14 +23,27 @@ interface Field {
   isRecord: boolean;
   inner: ((value: Record<string, unknown>) => Fields | undefined) | undefined;
 }
+interface Warned {
+  path: string;
+  warnings: string[];
+  most: number;
+}
 type Fields = ReadonlyMap<string, Field>;
 
 const plans = new WeakMap<z.ZodObject, Fields>();
 
-/** @returns the body for the schema, and a sentence for each unknown field. The body itself is not changed. */
-export function tidied(schema: z.ZodObject, body: unknown): { body: unknown; warnings: string[] } {
-  const warnings: string[] = [];
-  return { body: isObject(body) ? withFields(fieldsOf(schema), body, { path: "", warnings }) : body, warnings };
+/**
+ * The body itself is not changed.
+ * @param most how many warnings are wanted. Each takes time, and a request may have thousands of unknown fields.
+ * @returns the body for the schema, and a sentence for each unknown field.
+ */
+export function tidied(
+  schema: z.ZodObject,
+  body: unknown,
+  most = warningsMax,
+): { body: unknown; warnings: readonly string[] } {
+  const to: Warned = { path: "", warnings: [], most };
+  return { body: isObject(body) ? withFields(fieldsOf(schema), body, to) : body, warnings: to.warnings };
 }
 
 /** The reply with the warnings, after any that it has already. */
@@ -40,7 +53,7 @@ export function withWarnings(reply: object, warnings: readonly string[]): object
   return { ...reply, warnings: [...own, ...warnings] };
 }
 
-function withFields(fields: Fields, body: Record<string, unknown>, to: { path: string; warnings: string[] }): object {
+function withFields(fields: Fields, body: Record<string, unknown>, to: Warned): object {
   let tidy = body;
   const set = (name: string, value: unknown): void => {
     if (tidy === body) tidy = { ...body };
@@ -50,7 +63,7 @@ function withFields(fields: Fields, body: Record<string, unknown>, to: { path: s
   for (const [name, value] of Object.entries(body)) {
     const field = fields.get(name);
     if (field === undefined) {
-      if (to.warnings.length < warningsMax) to.warnings.push(unknownField(to.path, name, fields));
+      if (to.warnings.length < to.most) to.warnings.push(unknownField(to.path, name, fields));
     } else if (value === null) {
       if (!field.keepsNull) set(name, undefined);
     } else if (field.isAmount) {

@@ -10,10 +10,12 @@ export function nearestName(name: string, names: readonly string[]): string | un
   let best: { name: string; changes: number } | undefined;
   for (const each of names) {
     const known = plain(each);
+    const most = Math.floor(each.length / 3);
     const isStart = given.length >= 3 && known.startsWith(given);
+    // A request may have thousands of unknown fields, and comparing takes time.
+    if (!isStart && Math.abs(given.length - known.length) > most) continue;
     const changes = isStart ? 0 : changesBetween(given, known);
-    if (changes <= Math.floor(each.length / 3) && (best === undefined || changes < best.changes))
-      best = { name: each, changes };
+    if (changes <= most && (best === undefined || changes < best.changes)) best = { name: each, changes };
   }
   return best?.name;
 }

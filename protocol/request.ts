@@ -52,12 +52,13 @@ export function notJson(): Refusal {
   return refuse("invalid-request", "The body is not JSON; send one JSON object in UTF-8.");
 }
 
-/** Reads the body of a request. The warnings belong in the reply. */
+/** Reads the body of a request. The warnings belong in the reply. @param given.warningsMost 0 if there is no reply. */
 export function readRequest<S extends z.ZodObject>(
   schema: S,
   body: unknown,
+  given: { warningsMost?: number } = {},
 ): Read<z.infer<S>> & { warnings: readonly string[] } {
-  const { body: tidy, warnings } = tidied(schema, body);
+  const { body: tidy, warnings } = tidied(schema, body, given.warningsMost);
   return { ...readAs(schema, tidy), warnings };
 }
 

@@ -98,6 +98,6 @@ function outcomesIn(bytes: Uint8Array): (Outcome | undefined)[] {
 }
 
 function parsed(raw: unknown): Outcome | undefined {
-  const read = readRequest(outcomeSchema, raw);
+  const read = readRequest(outcomeSchema, raw, { warningsMost: 0 });
   return "refusal" in read ? undefined : read.value;
 }
