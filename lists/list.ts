@@ -59,8 +59,13 @@ export function* readList(list: string, { scheme: asked }: Reads = {}): Generato
       return yield { ok: false, at: { line: document.line }, input: "***", why: "is not JSON from here on" };
   }
   const reader = new ListReader({ scheme: asked });
-  for (const [, line = ""] of list.matchAll(/([^\r\n]*)(?:\r\n?|\n|$)/g)) yield* reader.read(line);
+  for (const line of linesOf(list)) yield* reader.read(line);
   yield* reader.end();
+}
+
+/** The lines of a list, for a `ListReader`: it needs no more of a line than is here. */
+export function* linesOf(list: string): Generator<string> {
+  for (const [, line = ""] of list.matchAll(/([^\r\n]*)(?:\r\n?|\n|$)/g)) yield line.slice(0, lineCharsMax + 1);
 }
 
 /**

@@ -1,11 +1,9 @@
 // Reads long bodies without blocking the process: if everything runs in one process, every lease would wait. A JSON
 // document must be parsed in one go, which takes a second for 32 MiB. A thread does that, and hands the items over in
 // batches, one per request. A body that is read piece by piece pauses from time to time.
-import { once } from "node:events";
-import { Worker } from "node:worker_threads";
 import type { ListScheme } from "../../protocol/proxy.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
-import { codeOf } from "../../runtime/fault.ts";
+import { isOutOfMemory, piecesOf } from "../../runtime/thread.ts";
 import { Refused } from "./refusal.ts";
 import { stopped } from "./slices.ts";
 
@@ -41,28 +39,27 @@ export function isLong(bytes: Uint8Array): boolean {
 export async function* readOffLoop<T>(body: LongBody, stopping: AbortSignal): AsyncGenerator<T> {
   await place(stopping);
   const { buffer, byteLength } = body.bytes;
-  const worker = new Worker(new URL("./long-body.ts", import.meta.url), {
-    workerData: body,
+  const batches = piecesOf<Batch>({
+    script: new URL("./long-body.ts", import.meta.url),
+    input: body,
     // A buffer that others share is copied.
-    transferList: buffer instanceof ArrayBuffer && buffer.byteLength === byteLength ? [buffer] : [],
-    resourceLimits: { maxOldGenerationSizeMb: threadMegabytesMax },
+    passed: buffer instanceof ArrayBuffer && buffer.byteLength === byteLength ? [buffer] : [],
+    megabytesMax: threadMegabytesMax,
+    stopping,
   });
   try {
-    for (;;) {
-      worker.postMessage("next");
-      const [batch] = (await once(worker, "message", { signal: stopping })) as [Batch]; // As `long-body.ts` posts it.
+    for await (const batch of batches) {
       if ("refusal" in batch) throw new Refused(batch.refusal);
       if ("end" in batch) return;
       yield* batch.items as T[]; // The items of this kind of body.
     }
   } catch (error) {
     if (stopping.aborted) throw new Refused(stopped);
-    if (codeOf(error) !== "ERR_WORKER_OUT_OF_MEMORY") throw error;
+    if (!isOutOfMemory(error)) throw error;
     throw new Refused(
       refuse("too-large", "This JSON needs too much memory to be read. Send it in parts, or as lines."),
     );
   } finally {
-    await worker.terminate();
     const next = waiting.shift();
     if (next === undefined) threads--;
     else next();

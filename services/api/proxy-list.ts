@@ -6,7 +6,7 @@ import {
   isJsonDocument,
   type ListEntry,
   ListReader,
-  lineCharsMax,
+  linesOf,
   type Reads,
   readList,
   toSend,
@@ -93,8 +93,7 @@ async function* byLines(
   { scheme, stopping }: Reads & { stopping: AbortSignal },
 ): AsyncGenerator<ListEntry> {
   const reader = new ListReader({ scheme });
-  for await (const [, line = ""] of withPauses(text.matchAll(/([^\r\n]*)(?:\r\n?|\n|$)/g), stopping))
-    yield* reader.read(line.slice(0, lineCharsMax + 1));
+  for await (const line of withPauses(linesOf(text), stopping)) yield* reader.read(line);
   yield* reader.end();
 }
 

@@ -1,17 +1,16 @@
 // Reads the entries of a list that may be long. In `up` the picker shares this process, so no piece of work may take
 // long: lines are read in pieces, and a JSON document, which must be parsed in one go, by a thread.
-import { once } from "node:events";
-import { Worker } from "node:worker_threads";
 import {
   beginningChars,
   isJsonDocument,
   type ListEntry,
   ListReader,
-  lineCharsMax,
+  linesOf,
   type Reads,
   readList,
 } from "../../lists/list.ts";
-import { codeOf, Fault } from "../../runtime/fault.ts";
+import { Fault } from "../../runtime/fault.ts";
+import { isOutOfMemory, piecesOf } from "../../runtime/thread.ts";
 import type { Share } from "./room.ts";
 import type { Pause } from "./seen.ts";
 
@@ -34,9 +33,9 @@ export async function* entriesIn(
   }
   const reader = new ListReader({ scheme });
   let lines = 0;
-  for (const [, line = ""] of text.matchAll(/([^\r\n]*)(?:\r\n?|\n|$)/g)) {
+  for (const line of linesOf(text)) {
     if (++lines % linesAtOnce === 0) await pause();
-    yield* reader.read(line.slice(0, lineCharsMax + 1));
+    yield* reader.read(line);
   }
   yield* reader.end();
 }
@@ -45,25 +44,19 @@ async function* inThread(
   text: string,
   { reads, stopping }: { reads: Reads; stopping: AbortSignal },
 ): AsyncGenerator<ListEntry> {
-  const worker = new Worker(new URL("./list-thread.ts", import.meta.url), {
-    workerData: { text, reads },
-    resourceLimits: { maxOldGenerationSizeMb: threadMegabytesMax },
-  });
+  const script = new URL("./list-thread.ts", import.meta.url);
+  const thread = { script, input: { text, reads }, megabytesMax: threadMegabytesMax, stopping };
   try {
-    for (;;) {
-      worker.postMessage("next");
-      const [batch] = (await once(worker, "message", { signal: stopping })) as [ListEntry[]]; // list-thread.ts posts it.
+    for await (const batch of piecesOf<ListEntry[]>(thread)) {
       if (batch.length === 0) return;
       yield* batch;
     }
   } catch (error) {
     if (stopping.aborted) throw new Fault("retry-later", "the source is no longer followed", { cause: error });
-    if (codeOf(error) !== "ERR_WORKER_OUT_OF_MEMORY") throw error;
+    if (!isOutOfMemory(error)) throw error;
     throw new Fault(
       "fix-setup",
       "the JSON needs too much memory to be read: give lines, or split it into several sources",
     );
-  } finally {
-    await worker.terminate();
   }
 }
