@@ -4,7 +4,7 @@
 // Changes are appended for ever: each is an operator's command. Refused logins are a stranger's doing, so they are
 // bounded: the first of a kind is written at once and the others are summed up once a minute; and there are two files
 // of a few megabytes, of which the older is replaced.
-import { appendFileSync, renameSync, statSync } from "node:fs";
+import { appendFileSync, closeSync, openSync, readSync, renameSync, statSync } from "node:fs";
 import { userInfo } from "node:os";
 import { join } from "node:path";
 import { codeOf, Fault, resultOr } from "./fault.ts";
@@ -163,7 +163,22 @@ export class RefusedLogins {
 }
 
 function append(path: string, line: UsersLine, options: { flush?: boolean } = {}): void {
-  appendFileSync(path, `${JSON.stringify(line)}\n`, { mode: 0o600, ...options });
+  const begin = endsWhole(path) ? "" : "\n";
+  appendFileSync(path, `${begin}${JSON.stringify(line)}\n`, { mode: 0o600, ...options });
+}
+
+/** Whether its last line is whole. A full disk leaves half a line, which must not spoil the next one. */
+function endsWhole(path: string): boolean {
+  const size = sizeOf(path);
+  if (size === 0) return true;
+  const file = openSync(path, "r");
+  try {
+    const last = Buffer.alloc(1);
+    readSync(file, last, 0, 1, size - 1);
+    return last.toString() === "\n";
+  } finally {
+    closeSync(file);
+  }
 }
 
 function sizeOf(path: string): number {

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { RefusedByServer, refusedIn } from "../../runtime/broker/refused-logins.ts";
-import { RefusedLogins, readUsersLog, type UsersLine } from "../../runtime/users-log.ts";
+import { logChange, RefusedLogins, readUsersLog, type UsersLine } from "../../runtime/users-log.ts";
 
 function folder(): string {
   const made = mkdtempSync(join(tmpdir(), "users-log-"));
@@ -40,6 +40,17 @@ test("writes the first refused login of a kind at once, and the sum of the other
   log.note({ over: "nats", user: "ann", host: "192.0.2.1" });
   expect(readUsersLog(dataDir).lines.at(-1)).toEqual({ at, ...ann });
   expect(readUsersLog(dataDir).lines).toHaveLength(4);
+});
+
+test("a line that was cut off spoils no later one", () => {
+  const dataDir = folder();
+  writeFileSync(join(dataDir, "users-log.ndjson"), '{"at":1,"type":"UserAdd');
+  writeFileSync(join(dataDir, "logins-refused.ndjson"), '{"at":2,"type":"LoginRef');
+  logChange(dataDir, { at: 3, type: "UserRemoved", user: "ann", by: "root" });
+  logChange(dataDir, { at: 4, type: "UserRemoved", user: "bob", by: "root" });
+  logIn(dataDir, () => 5).note({ over: "http", host: "192.0.2.1" });
+  const { lines, unreadable } = readUsersLog(dataDir);
+  expect([lines.map(({ at }) => at), unreadable]).toEqual([[3, 4, 5], 2]);
 });
 
 test("a flood of different names fills neither the disk nor the memory, and every login is counted", () => {
