@@ -6,6 +6,7 @@
 import { styleText } from "node:util";
 import { type Logger, pino } from "pino";
 import { Repeats } from "./repeats.ts";
+import { printable } from "./text.ts";
 
 interface LogOptions {
   /** Lines below it are not written. */
@@ -82,15 +83,10 @@ function shown(line: string): string {
     `${service}:`,
     printable(msg ?? ""),
     ...(fields.length === 0 ? [] : [paint("dim", fields.join(" "))]),
-    ...(stack === "" ? [] : [`\n${stack}`]),
+    ...(stack === "" ? [] : [`\n${stack.split("\n").map(printable).join("\n")}`]),
   ].join(" ");
 }
 
 function plain(value: unknown): string {
   return typeof value === "string" && /^[\w.:@/-]+$/.test(value) ? value : printable(JSON.stringify(value));
-}
-
-/** Control characters could change what a terminal shows. */
-function printable(text: string): string {
-  return text.replace(/\p{Cc}/gu, "�");
 }

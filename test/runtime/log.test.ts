@@ -87,6 +87,13 @@ test("writes text on a terminal, without control characters from outside", () =>
   expect(lines[0]).toContain('pool=shop why="it said \\u001b[2J"');
 });
 
+test("writes on a terminal neither an error's control characters nor marks that change the direction", () => {
+  const { lines, log } = logs({ isTerminal: true });
+  log.error({ err: new Error("no \u001b[2J here") }, "failed for \u202Ecilbup");
+  expect(lines[0]).toContain("failed for \uFFFDcilbup");
+  expect(lines[0]).toMatch(/\nError: no \uFFFD\[2J here\n +at /);
+});
+
 const asked = {
   name: "release",
   subject: "remuda.release.shop",
