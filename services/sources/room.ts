@@ -46,8 +46,12 @@ export class Room {
 
   #turnOrEnd(stopping: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
-      stopping.addEventListener("abort", () => resolve(), { once: true });
-      void this.#turn.promise.then(resolve);
+      const end = (): void => {
+        stopping.removeEventListener("abort", end); // It outlives any number of turns.
+        resolve();
+      };
+      stopping.addEventListener("abort", end);
+      void this.#turn.promise.then(end);
     });
   }
 

@@ -1,4 +1,5 @@
 // How much of lists may be in memory at once.
+import { getEventListeners } from "node:events";
 import { setImmediate as immediately } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { Room } from "../../services/sources/room.ts";
@@ -49,6 +50,22 @@ test("lets each pool parse one document at a time, two pools at once, and no poo
   }
   await Promise.all(all);
   expect(begun.toSorted()).toEqual(["a", "a", "b", "c"]);
+});
+
+test("a document that waits for many turns keeps one listener", async () => {
+  const room = new Room();
+  const stopping = new AbortController();
+  const document = async function* (): AsyncGenerator<string> {
+    await immediately();
+    yield "";
+  };
+  const read = async (pool: string, signal = never): Promise<void> => {
+    for await (const _ of room.share(pool).parsing(document, signal));
+  };
+  const others = Array.from({ length: 8 }, () => read("a"));
+  await read("a", stopping.signal);
+  await Promise.all(others);
+  expect(getEventListeners(stopping.signal, "abort")).toHaveLength(0);
 });
 
 test("joins small pieces of a body, because each is an object of a hundred bytes and more", () => {
