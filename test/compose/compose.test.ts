@@ -164,6 +164,12 @@ test("lets out only the services that ask other sites", () => {
   }
 });
 
+test("hands the allowed private addresses to each service that checks addresses", () => {
+  const allowed = expect.stringMatching(/^\$\{REMUDA_OUTBOUND_ALLOW:-\}$/);
+  for (const name of ["picker", "sources", "guest-token"])
+    expect([name, compose.services[name]?.environment?.["REMUDA_OUTBOUND_ALLOW"]]).toEqual([name, allowed]);
+});
+
 test("builds our image, without asking a registry for it", () => {
   expect(new Set(ours.map(([, { image, build }]) => `${build} ${image}`))).toEqual(new Set([". localhost/remuda"]));
 });
