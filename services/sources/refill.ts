@@ -19,9 +19,11 @@ interface RefillPorts {
   onDefect(pool: string, bug: unknown): void;
 }
 
+type Followed = Pick<Follower, "source" | "isLooking" | "isPutOff" | "lookNow">;
+
 export class Refill {
   readonly #ports: RefillPorts;
-  readonly #calledAt = new WeakMap<Follower, number>();
+  readonly #calledAt = new WeakMap<Followed, number>();
   readonly #stopping = new AbortController();
 
   constructor(ports: RefillPorts) {
@@ -29,17 +31,17 @@ export class Refill {
   }
 
   /** Checks once every pool that has a floor. */
-  async look(followers: readonly Follower[]): Promise<void> {
+  async look(followers: readonly Followed[]): Promise<void> {
     const low = followers.filter(({ source }) => source.refill !== undefined);
     const pools = new Set(low.map(({ source }) => source.pool));
-    const among = (pool: string): Follower[] => low.filter(({ source }) => source.pool === pool);
+    const among = (pool: string): Followed[] => low.filter(({ source }) => source.pool === pool);
     const looks = [...pools].map((pool) =>
       this.#lookAt(pool, among(pool)).catch((bug: unknown) => this.#ports.onDefect(pool, bug)),
     );
     await Promise.all(looks);
   }
 
-  async #lookAt(pool: string, followers: readonly Follower[]): Promise<void> {
+  async #lookAt(pool: string, followers: readonly Followed[]): Promise<void> {
     let leasable: number;
     try {
       leasable = await this.#ports.pools.leasable(pool);

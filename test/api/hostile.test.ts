@@ -1,7 +1,7 @@
 // What one client may send or leave unread, without a service: the app alone.
-import { EventEmitter, once } from "node:events";
-import type { IncomingHttpHeaders, ServerResponse } from "node:http";
-import { type AddressInfo, connect, type Socket } from "node:net";
+import { once } from "node:events";
+import { type IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
+import { type AddressInfo, connect, Socket } from "node:net";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { expect, onTestFinished, test } from "vitest";
@@ -19,6 +19,7 @@ const host = "127.0.0.1";
 const mebi = 1 << 20;
 
 async function startApi(ask: AskFor) {
+  // The tests request no other reads of ledgers.
   const ledgers = { openNames: async () => ["shop"], size: async () => undefined } as unknown as Ledgers;
   const log = openLog({ level: "info", version: "0", isTerminal: false, write: () => {} })("api");
   const door = { host, names: [], userOf: () => undefined, needsKey: false, hasTls: false };
@@ -36,7 +37,7 @@ async function startApi(ask: AskFor) {
 
 test("a waiting request keeps nothing of its body", async () => {
   setFlagsFromString("--expose-gc");
-  const collect = runInNewContext("gc") as () => void;
+  const collect: () => void = runInNewContext("gc");
   let asked = 0;
   const never = new Promise<never>(() => {});
   const request = (): Promise<never> => {
@@ -44,8 +45,9 @@ test("a waiting request keeps nothing of its body", async () => {
     return never;
   };
   const nc = { request };
+  // A request uses no more of it.
   const bus = { nc, up: true, whenDown: () => ({ promise: never, cancel: () => {} }) } as unknown as Bus;
-  const open = await startApi(askOver(bus, {} as Ledgers));
+  const open = await startApi(askOver(bus, {} as Ledgers)); // Read only if a request is not answered.
   const held = (): number => {
     collect();
     const { heapUsed, arrayBuffers } = process.memoryUsage();
@@ -70,8 +72,8 @@ test("closes the connection that leaves the most answers unread, and serves othe
   await once(idle.resume() && idle, "close");
   const other = await open();
   other.write("GET /v1/pools HTTP/1.1\r\nHost: localhost\r\n\r\n");
-  const [chunk] = (await once(other, "data")) as [Buffer];
-  expect(chunk.toString()).toMatch(/^HTTP\/1\.1 200 /);
+  const [chunk] = await once(other, "data");
+  expect(String(chunk)).toMatch(/^HTTP\/1\.1 200 /);
 });
 
 test("looks at all pools once for all that ask at the same time", async () => {
@@ -91,9 +93,9 @@ test("one user may take half of the room for bodies", () => {
   const uploads = new Uploads();
   const begin = (user: string | undefined, bytes: number, bytesMax = 32 * mebi) => {
     const headers: IncomingHttpHeaders = { "content-length": String(bytes) };
-    const ends = { socket: new EventEmitter() as Socket, answer: new EventEmitter() as unknown as ServerResponse };
-    Object.assign(ends.socket, { setMaxListeners: () => {} });
-    return uploads.begin(headers, { bytesMax, user, ...ends });
+    const socket = new Socket();
+    const answer = new ServerResponse(new IncomingMessage(socket));
+    return uploads.begin(headers, { bytesMax, user, socket, answer });
   };
   const first = begin("alice", 32 * mebi);
   expect("refusal" in begin("alice", 32 * mebi)).toBe(false);

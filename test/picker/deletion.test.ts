@@ -1,6 +1,5 @@
 // Deleting a closed pool, where it fails half-way or another picker opens the pool meanwhile. A whole picker makes the
 // pool, and the test deletes it with the parts of another one.
-import pino from "pino";
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
 import { overNats } from "../../protocol/over-nats.ts";
 import { ledgerStream, ledgerSubject, noticeSubject, secretsBucket } from "../../protocol/subjects.ts";
@@ -12,8 +11,7 @@ import { callJs } from "../../runtime/jetstream-api.ts";
 import { Pulse } from "../../runtime/pulse.ts";
 import { Responder } from "../../runtime/responder.ts";
 import { StreamRoom } from "../../runtime/room.ts";
-import { keyOf, openBucket } from "../../runtime/secrets.ts";
-import type { SigningKey } from "../../runtime/signing-key.ts";
+import { openBucket } from "../../runtime/secrets.ts";
 import { deletePool } from "../../services/picker/deletion.ts";
 import { noDemand } from "../../services/picker/growth.ts";
 import { Leader } from "../../services/picker/leader.ts";
@@ -25,12 +23,8 @@ import { anybody } from "../../services/picker/who.ts";
 import { Witnesses } from "../../services/picker/witness.ts";
 import { Quotas } from "../../state-machines/queue/quotas.ts";
 import { startTestBroker, type TestBroker } from "../kit/broker.ts";
-import { loopbackAllowed } from "../kit/outbound.ts";
+import { key, log, pickerOptions } from "../kit/picker.ts";
 import { eventually } from "../kit/poll.ts";
-
-const key = keyOf(Buffer.alloc(32, 1).toString("base64url"), "test");
-const signer = { id: "test", sign: () => "" } as unknown as SigningKey; // No head is signed within the hour.
-const log = pino({ level: "silent" });
 
 let broker: TestBroker;
 let bus: Bus;
@@ -40,17 +34,7 @@ let station: Station;
 beforeAll(async () => {
   broker = await startTestBroker();
   bus = await openBus(broker.url, "test");
-  const buses = { ledger: bus, front: bus, follower: bus, peers: bus };
-  const options = {
-    outbound: loopbackAllowed,
-    buses,
-    key,
-    signer,
-    log,
-    version: "test",
-    poolsMax: 1,
-    ledgerBytesMax: 64 * 1024 ** 2,
-  };
+  const options = { ...pickerOptions({ ledger: bus, front: bus, follower: bus, peers: bus }), poolsMax: 1 };
   picker = new Picker(options);
   await picker.start({ open: [] });
   station = {
@@ -156,7 +140,7 @@ test("does not delete the ledger of a picker that opens the pool after the delet
     await bus.nc.request(ledgerSubject("raced"), "the commit that opens it");
     return true;
   };
-  const stalled = { of: (pool: string) => witnesses.of(pool), keep: opens } as unknown as Witnesses;
+  const stalled = { of: (pool: string) => witnesses.of(pool), keep: opens } as unknown as Witnesses; // A deletion uses no more of them.
   const before = (await lastSequence(bus, "raced"))!; // It has a ledger.
   expect(await deleted("raced", { witnesses: stalled })).toMatchObject({ code: "unavailable" });
   expect(await lastSequence(bus, "raced")).toBeGreaterThan(before + 1);

@@ -1,21 +1,16 @@
 // An installation with many pools, almost all of them closed, in the smaller form of `npm run bench -- pools`: what a start
 // and idling cost is counted in requests to the broker, which do not depend on the machine.
 import { setTimeout as sleep } from "node:timers/promises";
-import pino from "pino";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { callJs } from "../../runtime/jetstream-api.ts";
-import { keyOf } from "../../runtime/secrets.ts";
-import type { SigningKey } from "../../runtime/signing-key.ts";
 import { Picker } from "../../services/picker/picker.ts";
 import { startTestBroker, type TestBroker } from "../kit/broker.ts";
-import { loopbackAllowed } from "../kit/outbound.ts";
+import { pickerOptions } from "../kit/picker.ts";
 import { eventually } from "../kit/poll.ts";
 
 const pools = Array.from({ length: 200 }, (_, i) => `pool-${i}`);
 const open = pools.slice(0, 10);
-const key = keyOf(Buffer.alloc(32, 1).toString("base64url"), "test");
-const signer = { id: "test", sign: () => "" } as unknown as SigningKey; // No head is signed within the hour.
 
 let broker: TestBroker;
 let client: Bus;
@@ -42,12 +37,7 @@ async function start(poolsMax?: number) {
     ["a", "b", "c", "d"].map((name) => openBus(broker.url, name)),
   );
   const buses = { ledger: ledger!, front: front!, follower: follower!, peers: peers! };
-  const log = pino({ level: "silent" });
-  const ledgerBytesMax = 64 * 1024 ** 2;
-  const picker = new Picker({
-    ...{ outbound: loopbackAllowed, buses, key, signer, log, version: "test", ledgerBytesMax },
-    ...(poolsMax === undefined ? {} : { poolsMax }),
-  });
+  const picker = new Picker({ ...pickerOptions(buses), ...(poolsMax === undefined ? {} : { poolsMax }) });
   await picker.start({ open: [] });
   const sent = (): number => Object.values(buses).reduce((sum, { nc }) => sum + nc.stats().outMsgs, 0);
   const end = async (): Promise<void> => {

@@ -1,19 +1,14 @@
 // Several pickers on one broker: one of the remaining pickers leads a pool, even one that was closed in between.
 
-import pino from "pino";
 import { expect, onTestFinished, test } from "vitest";
 import { requestSubject } from "../../protocol/subjects.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { callJs, streamInfo } from "../../runtime/jetstream-api.ts";
-import { keyOf, openBucket, openSecrets } from "../../runtime/secrets.ts";
-import type { SigningKey } from "../../runtime/signing-key.ts";
+import { openBucket, openSecrets } from "../../runtime/secrets.ts";
 import { Picker } from "../../services/picker/picker.ts";
 import { startTestBroker } from "../kit/broker.ts";
-import { loopbackAllowed } from "../kit/outbound.ts";
+import { key, pickerOptions } from "../kit/picker.ts";
 import { eventually } from "../kit/poll.ts";
-
-const key = keyOf(Buffer.alloc(32, 1).toString("base64url"), "test");
-const signer = { id: "test", sign: () => "" } as unknown as SigningKey; // No head is signed within the hour.
 
 /** Pickers on their own broker, and a client that sends them requests for the pool "shop". */
 async function pickers() {
@@ -25,16 +20,7 @@ async function pickers() {
     );
     const buses = { ledger: ledger!, front: front!, follower: follower!, peers: peers! };
     onLedger(buses.ledger);
-    const log = pino({ level: "silent" });
-    const picker = new Picker({
-      outbound: loopbackAllowed,
-      buses,
-      key,
-      signer,
-      log,
-      version: "test",
-      ledgerBytesMax: 64 * 1024 ** 2,
-    });
+    const picker = new Picker(pickerOptions(buses));
     onTestFinished(async () => {
       picker.stop();
       await Promise.all(Object.values(buses).map((bus) => bus.close()));

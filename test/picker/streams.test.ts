@@ -5,15 +5,11 @@ import { outcomesMessageBytesMax } from "../../protocol/outcome.ts";
 import { ledgerStream, ledgerSubject, outcomesStream, secretsBucket } from "../../protocol/subjects.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { callJs, type StreamInfo, streamInfo } from "../../runtime/jetstream-api.ts";
-import { keyOf } from "../../runtime/secrets.ts";
-import type { SigningKey } from "../../runtime/signing-key.ts";
 import { Picker } from "../../services/picker/picker.ts";
 import { startTestBroker, type TestBroker } from "../kit/broker.ts";
-import { loopbackAllowed } from "../kit/outbound.ts";
+import { pickerOptions } from "../kit/picker.ts";
 import { eventually } from "../kit/poll.ts";
 
-const key = keyOf(Buffer.alloc(32, 1).toString("base64url"), "test");
-const signer = { id: "test", sign: () => "" } as unknown as SigningKey; // No head is signed within the hour.
 const bucketStream = `KV_${secretsBucket}`;
 const bytesMax = 64 * 1024 ** 2;
 
@@ -42,8 +38,7 @@ const linesAbout = (stream: string) => logged.filter((line) => line.stream === s
 async function start(ledgerBytesMax = bytesMax): Promise<void> {
   const log = pino({ level: "warn" }, { write: (line: string) => void logged.push(JSON.parse(line)) });
   const buses = { ledger: bus, front: bus, follower: bus, peers: bus };
-  const given = { outbound: loopbackAllowed, buses, key, signer, log, version: "test", ledgerBytesMax };
-  picker = new Picker({ ...given, streamsEveryMs: 50 });
+  picker = new Picker({ ...pickerOptions(buses), log, ledgerBytesMax, streamsEveryMs: 50 });
   await picker.start({ open: ["shop"] });
 }
 

@@ -17,14 +17,14 @@ function respond(admits?: (unread: Unread) => boolean) {
       deliver = (message) => callback(null, message);
     },
     publish: (_inbox: string, body: string) => void sent.push(body),
-  } as unknown as NatsConnection;
+  } as unknown as NatsConnection; // A responder uses no more of it.
   const log = openLog({ level: "info", version: "0", isTerminal: false, write: () => {} })("picker");
   const endpoint = { name: "lease", subject: "remuda.lease.shop", ...(admits === undefined ? {} : { admits }) };
   new Responder(nc, overNats, log).serve(endpoint, ({ respond: each }) => void kept.push(each));
   /** Delivers a request, and returns its bytes. */
   const ask = (body: string): WeakRef<Uint8Array> => {
     const data = Buffer.from(body);
-    deliver({ subject: "remuda.lease.shop", reply: "_INBOX.alice.1", data } as unknown as Msg);
+    deliver({ subject: "remuda.lease.shop", reply: "_INBOX.alice.1", data } as unknown as Msg); // Likewise.
     return new WeakRef(data);
   };
   return { ask, kept, sent };
@@ -32,7 +32,7 @@ function respond(admits?: (unread: Unread) => boolean) {
 
 test("keeps nothing of a large request while it waits for its answer", async () => {
   setFlagsFromString("--expose-gc");
-  const collect = runInNewContext("gc") as () => void;
+  const collect: () => void = runInNewContext("gc");
   const { ask, kept, sent } = respond();
   const bytes = ask(JSON.stringify({ waitMs: 60_000, padding: "x".repeat(500_000) }));
   await eventually(() => {
