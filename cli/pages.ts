@@ -46,19 +46,18 @@ function itemsIn(verb: Verb, page: object): unknown[] {
   return (page as Record<string, unknown[]>)[verb.replace(/\..*/, "")] ?? []; // The protocol defines the replies.
 }
 
-/**
- * @param list.show prints a page as lines.
- * @param list.arrange chooses and sorts the items. Then the whole list is read before anything is printed.
- */
+interface List<Item> {
+  verb: Verb & `${string}.list`;
+  filter: object;
+  options: Range & { json?: true };
+  /** Prints a page as lines. */
+  show: (page: Item[]) => void;
+}
+
+/** @param list.arrange chooses and sorts the items. Then the whole list is read before anything is printed. */
 export async function printPages<Item>(
   ask: Ask,
-  list: {
-    verb: Verb & `${string}.list`;
-    filter: object;
-    options: Range & { json?: true };
-    show: (page: Item[]) => void;
-    arrange?: ((items: Item[]) => Item[]) | undefined;
-  },
+  list: List<Item> & { arrange?: ((items: Item[]) => Item[]) | undefined },
 ): Promise<void> {
   const { verb, filter, options } = list;
   if (list.arrange !== undefined) return printArranged(ask, { ...list, arrange: list.arrange });
@@ -90,16 +89,7 @@ export async function printPages<Item>(
   else if (next !== undefined) sayCut(printed);
 }
 
-async function printArranged<Item>(
-  ask: Ask,
-  list: {
-    verb: Verb & `${string}.list`;
-    filter: object;
-    options: Range & { json?: true };
-    show: (page: Item[]) => void;
-    arrange: (items: Item[]) => Item[];
-  },
-): Promise<void> {
+async function printArranged<Item>(ask: Ask, list: List<Item> & { arrange: (items: Item[]) => Item[] }): Promise<void> {
   const { verb, filter, options, show, arrange } = list;
   const { json, all, limit, after } = options;
   const items: Item[] = [];

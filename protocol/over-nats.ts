@@ -17,7 +17,7 @@ interface Sent {
   header: (name: string) => string | undefined;
 }
 
-/** What the log may say of a request. It is small, however large the request is. */
+/** The parts of a request that may be logged. They are small, however large the request is. */
 interface Noted {
   verb: Verb;
   pool?: string;

@@ -54,7 +54,7 @@ export class Recovery {
   }
 }
 
-/** What the process has done since its start. Zeros if it is gone, or the kernel does not tell. */
+/** The work of the process since its start. Zeros: the process is gone, or the kernel does not tell. */
 export function workOf(pid: number): Work {
   const read = (file: string): string => resultOr(() => readFileSync(`/proc/${pid}/${file}`, "utf8"), "");
   const stat = read("stat");

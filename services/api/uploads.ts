@@ -33,7 +33,7 @@ export class Uploads {
   #short = 0;
   readonly #byUser = new Map<string, { long: number; short: number }>();
 
-  /** Reserves room for a body of at most `bytesMax`; or says why there is none. */
+  /** Reserves room for the body of a request. Refuses if there is none. @param given.bytesMax of the route. */
   begin(
     headers: IncomingHttpHeaders,
     given: { bytesMax: number; user: string | undefined; socket: Socket; answer: ServerResponse },

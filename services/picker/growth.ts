@@ -25,7 +25,7 @@ const endsShareMax = 0.4;
 /** Counting the open leases takes some milliseconds if there are very many. */
 const countEveryMs = 1000;
 
-/** What may still be stored, in bytes. */
+/** Bytes that may still be stored. */
 export interface Demand {
   /** By accepted requests. */
   pending: number;
@@ -137,7 +137,10 @@ function reportsOf(uses: number): number {
   return Math.min(uses, usesAlone) * useBytes + Math.max(0, uses - usesAlone) * useBytesInMany;
 }
 
-/** What the request may store itself, and what its leases need later. Undefined: it is never refused for its size. */
+/**
+ * Bytes. `own`: the request itself may store them. `ends`: its leases need them later. Undefined: the request is never
+ * refused for want of room.
+ */
 function sizeOf(request: Request): { own: number; ends: number } | undefined {
   switch (request.type) {
     case "each":

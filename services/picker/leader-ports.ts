@@ -12,7 +12,7 @@ export interface LeaderPorts extends FoldPorts, HeadPorts, Pick<CatchUpPorts, "f
   /** This process's id in the ledger. */
   id: string;
   secrets: Pick<Secrets, "look" | "get">;
-  /** What users have used of their quotas, in all pools of this process. Absent: users have none. */
+  /** How much of its quotas each user has used, in all pools of this process. Absent: users have no quotas. */
   quotas?: Quotas;
   /** What the pools of this process may still store in the ledgers' stream. Absent: there is no other pool. */
   demand?: Demand;

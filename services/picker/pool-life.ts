@@ -292,7 +292,7 @@ function held({ served }: Context): Served {
   return served;
 }
 
-/** What the pool is doing on its way to being led. Undefined: nothing, or it is led. */
+/** The phase of a pool that is on its way to being led. Undefined: it is led, or nothing is under way. */
 export function phaseOf(life: SnapshotFrom<typeof poolMachine>): Phase | undefined {
   if (life.hasTag("settled") || life.value === "unknown") return undefined;
   const { served } = life.context;

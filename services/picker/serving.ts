@@ -82,7 +82,7 @@ export interface Station {
   defects: Defects;
   /** Opened once, for all pools. */
   bucket: () => Promise<SecretsBucket>;
-  /** What users have used of their quotas, in all pools that are led here. */
+  /** How much of its quotas each user has used, in all pools that are led here. */
   quotas: Quotas;
   /** Of this process. */
   pulse: Pulse;
