@@ -1,5 +1,5 @@
 // Fields of facts, as readers of a ledger need them: the kind of value, whether it may be absent, its meaning. All of
-// it comes from the schemas. Where a schema's form does not tell the kind, `as` notes it.
+// it comes from the schemas. Where a schema's form does not show the kind, `as` notes it.
 import { z } from "zod";
 
 /** The kind of a value. A list: one of these words. */
@@ -46,7 +46,7 @@ export function as<Schema extends z.ZodType>(schema: Schema, kind: Kind, type?: 
 /** Epoch milliseconds. */
 export const instant = as(z.int(), "instant");
 /** The user whose request led to an administrative event. */
-export const by = z.string().optional().describe("The user who did it. Absent: no request of a user led to it.");
+export const by = z.string().optional().describe("The user who caused it. Absent: no request of a user caused it.");
 /** Left out, or true. */
 export const flag = z.literal(true).optional();
 

@@ -8,7 +8,7 @@ export const headSignedSchema = z.strictObject({
   hash: z.string().describe("base64url SHA-256 of its bytes."),
   keyId: z.string().describe("Names the public key that the signature is checked with."),
   signature: z.string().describe("base64url Ed25519, over `headStatement`."),
-  inert: z.literal(true).describe("Nothing is decided by it: a reader that does not know it goes on."),
+  inert: z.literal(true).describe("It decides nothing: a reader that does not know it may skip it."),
 });
 export type HeadSigned = z.infer<typeof headSignedSchema>;
 

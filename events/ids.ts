@@ -1,4 +1,4 @@
-// Names and ids on the wire and in the ledger. An id is a string with a prefix that tells its kind. The shell makes ids
+// Names and ids on the wire and in the ledger. An id is a string with a prefix that shows its kind. The shell makes ids
 // (HMAC, randomness), never the core.
 import { z } from "zod";
 import { as } from "./field.ts";

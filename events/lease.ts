@@ -36,7 +36,9 @@ export const leaseGrantedSchema = z.strictObject({
   user: z
     .string()
     .optional()
-    .describe("The user who took it. Absent: the NATS server had no users, or it fetches a token."),
+    .describe(
+      "The user who took the lease. Absent: the NATS server had no users, or the lease is for a token refresh.",
+    ),
   request: requestSchema,
   uses: z.int32(),
   epoch: z.int32(),
@@ -44,7 +46,7 @@ export const leaseGrantedSchema = z.strictObject({
   strategy: z.string(),
   ranked: z.record(z.string(), z.int()).describe("The figures that the strategy ranked by."),
   slotAt: instant.optional().describe('With `countFrom: "grant"`: the slots of all its uses run from here.'),
-  tokenId: z.string().optional().describe("The token given with it."),
+  tokenId: z.string().optional().describe("The token that came with the lease."),
 });
 export type LeaseGranted = z.infer<typeof leaseGrantedSchema>;
 
@@ -73,7 +75,7 @@ export const requestsRefusedSchema = z.strictObject({
   type: z.literal("RequestsRefused"),
   code: z.enum(refusalWords),
   count,
-  limitedBy: as(z.custom<LimitedBy>(), "figures", "LimitedBy").optional().describe("Of the last of them."),
-  request: requestSchema.optional().describe("The last of them, if it could be read."),
+  limitedBy: as(z.custom<LimitedBy>(), "figures", "LimitedBy").optional().describe("Of the last of these requests."),
+  request: requestSchema.optional().describe("The last of these requests, if it could be read."),
 });
 export type RequestsRefused = z.infer<typeof requestsRefusedSchema>;

@@ -41,8 +41,10 @@ export const useReportedSchema = z.strictObject({
   streak: z.int32(),
   slotAt: instant
     .optional()
-    .describe("The slot of this use runs from here: the target saw it by then. Absent: no slot moves."),
-  storedAt: instant.describe("When the broker stored it (ms); of an outcome sent as a request, when it was ingested."),
+    .describe("The slot of this use runs from here: the target saw the use by then. Absent: no slot moves."),
+  storedAt: instant.describe(
+    "When the broker stored the outcome (ms). If it was sent as a request: when it was ingested.",
+  ),
   status: z.int32().optional(),
   error: z.string().optional(),
   latencyMs: z.number().optional(),

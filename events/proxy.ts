@@ -22,11 +22,13 @@ const reasons = z.array(z.enum(restReasons));
 export const proxyAddedSchema = z.strictObject({
   type: z.literal("ProxyAdded"),
   proxyId: z.string(),
-  state: leadsTo("available", "in-use", "cooling", "exhausted").describe("Its earlier rest and leases go on."),
+  state: leadsTo("available", "in-use", "cooling", "exhausted").describe(
+    "A proxy that was retired keeps its rest and its open leases.",
+  ),
   scheme: z.enum(schemes),
   host: z.string(),
   port: as(z.int32().min(1).max(65_535), "port"),
-  username: maskedName.optional().describe("Masked: its first characters. The whole of it may be an API key."),
+  username: maskedName.optional().describe("Masked: only its first characters. The full user name may be an API key."),
   exit: z.string(),
   labels: labelsField,
   limits,
@@ -61,12 +63,12 @@ export const restBeganSchema = z.strictObject({
   proxyId: z.string(),
   state: leadsTo("cooling", "exhausted").describe("`exhausted`: `usage` is among the reasons."),
   until: instant,
-  reasons: reasons.describe("All that apply. Also those of a rest that this one lengthens."),
+  reasons: reasons.describe("All that apply, including those of a rest that this one lengthens."),
   epoch: z.int32().describe("Grows when a rest begins, but not when one is lengthened."),
   exitUntil: instant
     .optional()
     .describe("The exit rests until then, and its quota restarts. Only in the first event of a usage rest."),
-  note: z.string().optional().describe("Why, in the words of the operator who asked for a manual rest."),
+  note: z.string().optional().describe("The reason for a manual rest, in the operator's words."),
   by,
 });
 export type RestBegan = z.infer<typeof restBeganSchema>;

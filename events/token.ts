@@ -45,7 +45,7 @@ export const tokenRequestedSchema = z.strictObject({
   type: z.literal("TokenRequested"),
   tokenId: z.string().describe("The id of the refresh and of its token."),
   scope: z.enum(["proxy", "pool"]),
-  proxyId: proxyId.describe("Whose token it is; absent: the pool's."),
+  proxyId: proxyId.describe("The proxy of the token. Absent: it is the pool's token."),
   token: leadsTo("refreshing"),
   leaseId: z.string(),
   deadlineAt: instant.describe("Until then, or until its result has come, no other refresh begins."),
@@ -65,25 +65,25 @@ export type TokenMinted = z.infer<typeof tokenMintedSchema>;
 
 export const tokenRefusedSchema = z.strictObject({
   type: z.literal("TokenRefused"),
-  tokenId: z.string().describe("Of the refresh."),
+  tokenId: z.string().describe("The id of the refresh."),
   proxyId,
   token: leadsTo("missing", "fresh", "stale", "unavailable").describe("`fresh`: an earlier token is still good."),
   why: z.enum(whyRefused),
-  status: z.int32().optional().describe("With `status`."),
-  failures: z.int32().describe("In a row."),
-  retryAt: instant.describe("No other refresh begins before."),
+  status: z.int32().optional().describe("The HTTP status, if `why` is `status`."),
+  failures: z.int32().describe("Failed refreshes in a row."),
+  retryAt: instant.describe("No other refresh begins before then."),
 });
 export type TokenRefused = z.infer<typeof tokenRefusedSchema>;
 
 /** The first accepted rejection is recorded at once. All others are summed up by token and action. */
 export const tokenRejectedSchema = z.strictObject({
   type: z.literal("TokenRejected"),
-  tokenId: z.string().optional().describe("The rejected one. Absent: the given id is not a token's id."),
-  proxyId: proxyId.describe("Whose token it is; absent: the pool's, or unknown."),
+  tokenId: z.string().optional().describe("The rejected token. Absent: the given id is not a token's id."),
+  proxyId: proxyId.describe("The proxy of the token. Absent: it is the pool's token, or unknown."),
   token: leadsTo(...tokenStates),
   action: z.enum(rejectActions),
   why: z.literal("value-lost").optional().describe("No site rejected it: a new leader did not find its value."),
-  count: z.int().min(1).optional().describe("How many rejections, if they led to no refresh."),
+  count: z.int().min(1).optional().describe("The number of rejections, if they led to no refresh."),
   mintedAt: instant.optional().describe("When the current token was minted."),
   keptUntil: instant.optional(),
 });

@@ -14,7 +14,7 @@ const transports: readonly Transport[] = ["forwarded", "CONNECT", "SOCKS", "TLS"
 
 /** How a row is brought about. */
 interface Case {
-  /** What the target does, to the first request alone. */
+  /** The target's answer to the first request alone. */
   target?: Play;
   proxy?: (proxy: LabProxy) => void;
   /** No proxy listens. */
@@ -23,7 +23,7 @@ interface Case {
   init?: () => FetchInit;
   /** Before the request that goes wrong. */
   before?: (client: Client, url: string) => Promise<void>;
-  /** What the caller does with the answer. Default: reads it. */
+  /** The caller's use of the answer. Default: reads it. */
   read?: (response: Response) => Promise<unknown>;
 }
 
@@ -54,7 +54,7 @@ const cases: Record<string, Case> = {
   "the proxy refuses the connection": { dead: true },
   "the proxy does not answer in time": { proxy: tunnel(nothing), options: short },
   "the proxy closes the connection": { proxy: tunnel((socket) => void socket.destroy()) },
-  "the proxy answers with something else than HTTP or SOCKS": {
+  "the proxy answers with something other than HTTP or SOCKS": {
     proxy: tunnel((socket) => void socket.end("SSH-2.0-OpenSSH_8.9p1 Ubuntu-3\r\n")),
   },
   "the proxy refuses the login": {

@@ -14,13 +14,13 @@ export function refusalTable(): string {
   return showTable(["code", "number"], rows);
 }
 
-/** What `limitedBy` counts: the exit rules by their objects, the others here. */
+/** The fields of `limitedBy`: those of the exit rules come from their objects, the others are here. */
 export function limitTable(): string {
   const others: Record<Exclude<(typeof limitNames)[number], (typeof exitRuleNames)[number]>, [string, string]> = {
     rest: ["rests", "proxies that rest (cooldown), or whose exit rests"],
     exclude: ["", "proxies that the request excludes"],
     session: ["sessions", "all proxies but the session's"],
-    holder: ["holders", "all, if the holder has its maximum of open leases; otherwise the field is absent"],
+    holder: ["holders", "all matching proxies, if the holder has its maximum of open leases; otherwise absent"],
   };
   const rows = [
     ...exitRules.map(({ name, holdsBack }) => [`[${code(name)}](rules/${name}.md)`, holdsBack]),
