@@ -2,7 +2,7 @@ import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
 
-/** Each test file is in one lane (CONTRIBUTING.md): in the first one that names it. */
+/** Each test file is in one part of the suite (CONTRIBUTING.md): in the first one that names it. */
 const e2e = ["test/{compose,demo,e2e,examples,sim}/**/*.test.ts", "test/{audit,rules}/seeds/*.test.ts"];
 const core = ["test/*.test.ts", "test/{audit,docs,lists,properties,rules}/**/*.test.ts"];
 
@@ -20,7 +20,7 @@ class LongestFirst extends BaseSequencer {
 
 export default defineConfig({
   test: {
-    // Never reached on purpose: a test gives up earlier whatever it waits for, and says what that was.
+    // Never reached on purpose: a test stops waiting earlier, and names the condition that did not come true.
     testTimeout: 60_000,
     hookTimeout: 120_000,
     // Real brokers and real processes: more than two files at once make a 2-core machine miss its own deadlines. Three

@@ -23,7 +23,7 @@ export function addAuditEvents(audit: Command, { withLedger }: AuditPorts): void
     .option("--type <type...>", "only events of these types, such as LeaseGranted", readType)
     .option("--proxy <id...>", "only events of these proxies")
     .option("--lease <id...>", "only events of these leases")
-    .option("--by <user...>", "only what these users did, leases included")
+    .option("--by <user...>", "only events that these users caused, leases included")
     .option("--follow", "also print new events, until Ctrl-C")
     .action((options: EventOptions) =>
       withLedger(options, async (source) => {

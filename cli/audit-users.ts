@@ -1,4 +1,4 @@
-// `remuda audit users`: who changed users, and which logins were refused, from the log in the data directory.
+// `remuda audit users`: changes of users, and refused logins, from the log in the data directory.
 import { type Command, InvalidArgumentError } from "commander";
 import type { Config } from "../runtime/config.ts";
 import { printable, showInstant } from "../runtime/text.ts";
@@ -25,7 +25,7 @@ interface UsersOptions {
 export function addAuditUsers(audit: Command, config: () => Config): void {
   audit
     .command("users")
-    .description("print who changed users, and which logins were refused")
+    .description("print changes of users with their authors, and refused logins")
     .option("--by <name...>", "only changes by these accounts of this machine, and logins refused under these names")
     .option("--user <name...>", "only about these users")
     .option("--type <type...>", "only lines of these types, such as LoginRefused", readType)

@@ -36,7 +36,7 @@ export function serviceAt(find: () => Address, clock: Clock = systemClock): With
     const nc = await dial(url, {
       caFile: tlsCa,
       unanswered: (where, why) =>
-        `no service at ${where} (${why}). Start it with "npx remuda up", or set REMUDA_NATS_URL to where it runs.`,
+        `no service at ${where} (${why}). Start it with "npx remuda up", or set REMUDA_NATS_URL to its address.`,
       name: "remuda command line",
       timeout: connectMs,
       reconnect: false,

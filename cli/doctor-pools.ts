@@ -108,7 +108,7 @@ async function lookWith(requests: Address, pools: readonly string[]): Promise<(P
 }
 
 /** Pools that are not served because their ledger is damaged, or has lost commits. */
-/** What the pickers say of pools and streams that they cannot use. */
+/** The findings of the pickers about pools and streams that they cannot use. */
 async function unusableTo(requests: Address): Promise<Finding[]> {
   try {
     const withService = serviceAt(() => requests);

@@ -1,5 +1,5 @@
-// `remuda doctor`: what is wrong with the setup, and what to do. It changes nothing, connects to no proxy, and ends within
-// ten seconds.
+// `remuda doctor`: finds problems of the set-up, and says what to do. It changes nothing, connects to no proxy, and
+// ends within ten seconds.
 
 import type { Command } from "commander";
 import { type Config, readConfig } from "../runtime/config.ts";
@@ -12,7 +12,7 @@ import { print, printJson } from "./output.ts";
 export function addDoctor(program: Command): void {
   program
     .command("doctor")
-    .description("say what is wrong with the setup, and what to do; exit code 1 if there is a problem")
+    .description("check the set-up, and say what to do; exit code 1 if there is a problem")
     .option("--json", "print {problems, warnings, findings} as JSON")
     .action(async (options: { json?: true }) => {
       const findings = await examine(readConfig(process.env), process.env);

@@ -1,4 +1,4 @@
-// The parts of a service's process: how they are stopped together, and what happens if one of them fails.
+// The parts of a service's process: stops them together, and notes bugs that none of them has caught.
 import type { Logger } from "pino";
 import { Defects } from "../runtime/defects.ts";
 

@@ -17,7 +17,7 @@ export function addPools(program: Command, withService: WithService): void {
 
   poolCommand(pool, "open", "open a pool; if it is open, merge the given policy into its own")
     .option("--policy <document>", "a partial policy: JSON, a file, or - for the standard input")
-    .option("--forget", "open it though its ledger has lost commits, and forget what is lost")
+    .option("--forget", "open it although its ledger has lost commits, and forget them")
     .action(async (options: Asked & { policy?: string; forget?: true }) => {
       const policy = options.policy === undefined ? undefined : await readDocument(options.policy);
       show(
@@ -34,7 +34,7 @@ export function addPools(program: Command, withService: WithService): void {
 
   poolCommand(pool, "policy", "print the policy as JSON, or merge a partial one into it")
     .argument("[document]", "a partial policy: JSON, a file, or - for the standard input")
-    .option("--reset", "go back to the default policy; a document given is merged into that one")
+    .option("--reset", "go back to the default policy; a given document is merged over it")
     .option("--if-version <n>", "only if the policy is still at this version", readCount)
     .action(async (document: string | undefined, options: Asked & { ifVersion?: number; reset?: true }) => {
       const { reset, ifVersion } = options;

@@ -42,7 +42,10 @@ export function addUsers(program: Command, config: () => Config): void {
     .description("add a user, and print the settings that it needs")
     .argument("<name>", "lower-case letters, digits and dashes, at most 32", readNewName)
     .addOption(
-      new Option("--role <role>", "what it may do: admin everything, worker lease, viewer read, metrics watch")
+      new Option(
+        "--role <role>",
+        "its rights: admin (everything), worker (leases), viewer (reads), metrics (reads /metrics)",
+      )
         .choices(userRoles)
         .default("worker"),
     )

@@ -131,7 +131,9 @@ async function checkTypes(types: readonly string[]): Promise<void> {
   throw new Fault("fix-setup", `--type: ${unknown} is not an event's type. ${hint}`);
 }
 
-/** What is shown: `watching the pool default from now on, only RestBegan. Ctrl-C ends it.` */
+/**
+ * A sentence about the events that are shown: `watching the pool default from now on, only RestBegan. Ctrl-C ends it.`
+ */
 export function whatIsWatched({ pool, type = [], proxy = [], from }: WatchOptions): string {
   const beginning =
     from === undefined ? "now on" : from.at === 0 ? `sequence ${from.seq + 1}` : `${showInstant(from.at + 1)} on`;

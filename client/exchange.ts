@@ -15,7 +15,7 @@ import type { Use } from "./block.ts";
 import { RemudaFault } from "./fault.ts";
 import { onAbort } from "./signals.ts";
 
-/** What the caller's call has in common for all its requests. */
+/** The parts of the caller's call that all its requests share. */
 export interface Call {
   signal: AbortSignal | undefined;
   /** `performance.now()` */

@@ -38,7 +38,7 @@ export interface Holding {
   over(): void;
 }
 
-/** What is known of the uses that `lease.fetch` makes. */
+/** The uses that `lease.fetch` has made, as far as they are known. */
 export interface Seen {
   reported: Set<number>;
   held: HeldOutcomes;

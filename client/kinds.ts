@@ -56,7 +56,7 @@ export class Kinds {
     const key = keyOf(pool, request);
     const known = this.#blocks.get(key);
     if (known !== undefined) return known;
-    // Empty kinds are kept, up to a bound, for what was learned of their size.
+    // Empty kinds are kept, up to a bound, because the size of their blocks was learned.
     for (const [each, { empty }] of this.#blocks) {
       if (this.#blocks.size < kindsMax) break;
       if (empty) this.#blocks.delete(each);

@@ -7,7 +7,7 @@ const keptBytesMax = 64 * 1024;
 type Body = Dispatcher.DispatchOptions["body"];
 
 export interface Replay {
-  /** What undici sends. Each try reads it from the start. */
+  /** The body that undici sends. Each try reads it from the start. */
   readonly body: Body;
   /** Whether another try can send all of it: nothing of it was read yet, or all that was read is kept. */
   readonly repeatable: boolean;

@@ -22,7 +22,7 @@ export function tableOf(results: readonly ContenderResult[], possible: number): 
       `${seconds(at(waits, 0.5))}, ${seconds(at(waits, 0.95))}`,
     ];
   });
-  return aligned([["picking", "served", "bans", "most in a window", "wait, median and 95 %"], ...rows]);
+  return aligned([["picking", "served", "bans", "most requests in a window", "wait, median and 95 %"], ...rows]);
 }
 
 export const percent = (part: number, whole: number): string => `${((100 * part) / whole).toFixed(1)} %`;

@@ -1,5 +1,5 @@
 // A proxy described by named fields: a row of CSV under its header, or an object of JSON. Providers use different
-// names, so all usual ones are listed here and nowhere else. They are compared without case, "_", "-", "." and spaces
+// names, so all common ones are listed here and nowhere else. They are compared without case, "_", "-", "." and spaces
 // ("proxy_address" is "Proxy Address"). An entry that would need a guess is refused. A text that might be a password is
 // not shown.
 

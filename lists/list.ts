@@ -1,4 +1,4 @@
-// A list of proxies in any usual format: lines in any form, CSV with a header, JSON, or JSON line by line. The first
+// A list of proxies in any common format: lines in any form, CSV with a header, JSON, or JSON line by line. The first
 // line with content decides the format of the whole list: nothing is guessed line by line. Lines, CSV and JSON lines
 // are read as they arrive, so a list may have any size. A JSON document is read whole. One bad entry never affects the
 // others. Nothing here throws, whatever the input. `input` and `why` hold no password.

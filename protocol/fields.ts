@@ -15,7 +15,7 @@ export function amount(schema: z.ZodNumber | z.ZodNumberFormat): typeof schema {
 export const warningsMax = 10;
 const nameCharsMax = 64;
 
-/** How a field is read: whether its schema accepts null, and what is inside. */
+/** How a field is read: whether its schema accepts null, and the fields inside it. */
 interface Field {
   keepsNull: boolean;
   isAmount: boolean;

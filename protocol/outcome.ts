@@ -1,4 +1,5 @@
-// Outcomes: what a worker reports of a use, as published to the outcomes stream, sent to `remuda.report.<pool>` or over HTTP.
+// Outcomes: a worker's reports of uses, as published to the outcomes stream, sent to `remuda.report.<pool>` or over
+// HTTP.
 import { z } from "zod";
 import { leaseIdSchema } from "../events/ids.ts";
 import { reasons } from "../events/outcome.ts";

@@ -50,7 +50,7 @@ export const overNats = {
       requestId: requestIdSchema.safeParse(requestId).data,
     };
   },
-  /** What the log says of an answer. Undefined: nothing. A refusal's sentence may quote the request, and stays out. */
+  /** The log line of an answer. Undefined: no line. It omits a refusal's sentence, which may quote the request. */
   noteOf(noted: Noted, answer: object): { text: string; fields: object } | undefined {
     if (isRefusal(answer)) {
       const { code, field } = answer;

@@ -13,7 +13,7 @@ export interface Quota {
 }
 export type QuotaName = keyof Quota;
 
-/** What each counts, in words. */
+/** The things that each quota counts, in words. */
 export const quotas = {
   openLeases: "open leases",
   leasesPerMinute: "leases per minute",

@@ -26,7 +26,7 @@ export function invalid(field: string, why: string): Refusal {
   return refuse("invalid-request", `${field}: ${why}.`, { field });
 }
 
-/** A bound of the pool is reached. It passes: retry shortly. */
+/** A bound of the pool is reached. Transient: retry shortly. */
 export function overloaded(message: string, retryAfterMs = 1000): Refusal {
   return refuse("overloaded", message, { retryAfterMs });
 }

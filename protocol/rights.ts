@@ -44,7 +44,7 @@ const discovery = ["PING", "INFO", "STATS"].flatMap((verb) => [`$SRV.${verb}`, `
 /** Between pickers: requests for a pool's leader. */
 const leaders = "remuda.leader.*";
 
-/** Reading a stream: what it is, and its messages, one by one or in batches. Nothing can be created by it. */
+/** Reading a stream: its description, and its messages, one by one or in batches. These calls can create nothing. */
 const readingOf = (stream: string): string[] => [
   `$JS.API.STREAM.INFO.${stream}`,
   `$JS.API.STREAM.MSG.GET.${stream}`,

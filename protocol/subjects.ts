@@ -10,7 +10,7 @@ export const outcomeSubject = (pool: string): string => `remuda.outcome.${pool}`
 /** A new leader says here that it leads, before it answers anything. */
 export const noticeSubject = (pool: string): string => `remuda.notice.${pool}`;
 export const noticeSubjects = "remuda.notice.*";
-/** Between pickers: what each says of itself, by its id or by a pool that it leads. */
+/** Between pickers: the report of each about itself, by its id or by a pool that it leads. */
 export const pickerSubject = (id: string): string => `remuda.picker.${id}`;
 export const pickerOfSubject = (pool: string): string => pickerSubject(`of.${pool}`);
 export const pickerSubjects = "remuda.picker.>";

@@ -2,7 +2,7 @@
 // derived from it. The parts that need the schema library (requests, replies) are in contract.ts, because the published
 // client reads this table without that library.
 
-/** Of users. Each is one column of the table in docs/protocol.md §4.3. */
+/** The roles of users. docs/protocol.md §4.3 has a row for each. */
 export const userRoles = ["admin", "worker", "viewer", "metrics"] as const;
 export type UserRole = (typeof userRoles)[number];
 
@@ -10,7 +10,7 @@ const admins = ["admin"] as const;
 const workers = ["admin", "worker"] as const;
 const readers = ["admin", "viewer"] as const;
 const everybody = ["admin", "worker", "viewer"] as const;
-/** They look at numbers alone. */
+/** The roles that may read metrics. */
 export const watchers = ["admin", "viewer", "metrics"] as const;
 
 type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
@@ -115,7 +115,7 @@ function isFor(verb: Verb, role: UserRole | "secrets" | "executors"): boolean {
   return typeof roles === "string" ? roles === role : roles.some((each) => each === role);
 }
 
-/** Whether it is an administrative act: only administrators may do it, and it is more than a look. */
+/** Whether it is an administrative act: only administrators may do it, and it changes something or shows passwords. */
 export function isAct(verb: Verb): boolean {
   const roles: Row["for"] = verbs[verb].for;
   return roles === "secrets" || (roles === admins && verb !== "sources.list");

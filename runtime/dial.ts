@@ -91,6 +91,6 @@ function rejectedLogin(url: string, rejected: "expired" | "wrong"): string {
     return `${login.replace(/^./, (letter) => letter.toUpperCase())} at ${where} has expired. Set REMUDA_NATS_URL to a valid one.`;
   return (
     `NATS at ${where} does not accept ${login}. Set REMUDA_NATS_URL to what "npx remuda env" prints where ` +
-    "the service runs, or REMUDA_DATA_DIR (or REMUDA_NATS_USERS) to where its users file is."
+    "the service runs, or REMUDA_DATA_DIR (or REMUDA_NATS_USERS) to the place of its users file."
   );
 }

@@ -1,5 +1,5 @@
 // A fault is a failure outside the domain: a broker that is away, a port in use, a file that cannot be read. It carries
-// a stable code, which says what the caller should do. Its sentence says what failed, where, and what to do about it.
+// a stable code, which tells the caller how to react. Its sentence says what failed, where, and what to do about it.
 // Refusals (expected answers of the domain) are values, and bugs are assertions: neither is a Fault.
 
 export type FaultCode =

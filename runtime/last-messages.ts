@@ -1,5 +1,5 @@
-// What the last message of each subject of a stream says. A message is read again only if its subject's number of
-// messages has changed since. So many subjects at rest cost one question.
+// The contents of the last message of each subject of a stream. A message is read again only if the number of messages
+// of its subject has changed since. So any number of unchanged subjects costs one request.
 import type { Bus } from "./bus.ts";
 import { type StoredMessage, storedMessage, streamInfo } from "./jetstream-api.ts";
 

@@ -20,7 +20,8 @@ export async function withLock<T>(path: string, use: () => Promise<T> | T): Prom
 
 /**
  * Returns the process that holds the lock; undefined if another one has held it for `waitSeconds`.
- * @param given.script what the holder runs, and its arguments. It prints a line first, and ends when its input ends.
+ * @param given.script the script that the holder runs, with its arguments. It prints a line first, and ends when its
+ * input ends.
  * @throws Fault "fix-setup" if this machine has no flock(1).
  */
 export async function takeLock(

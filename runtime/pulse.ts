@@ -1,5 +1,6 @@
-// Notices that this process has not run for a while: it was stopped, its machine slept, or a turn took too long. What it
-// knew before may no longer be so. A timer alone cannot tell, because input that has come meanwhile is read before it.
+// Notices that this process has not run for a while: it was stopped, its machine slept, or a turn took too long. Its
+// knowledge may then be outdated. A timer alone cannot notice this in time, because input that arrived meanwhile is
+// read before the timer fires.
 import type { Clock } from "./clock.ts";
 
 const beatMs = 250;

@@ -1,5 +1,5 @@
-// Keeps the same line from filling the log: it passes once a minute, with how often it came meanwhile. Lines that differ
-// in details alone (the error's text, a number in it) are bounded as well.
+// Keeps the same line from filling the log: it passes once a minute, with the number of times that it came meanwhile.
+// Lines that differ in details alone (the error's text, a number in it) are bounded as well.
 
 const everyMs = 60_000;
 /** At most this many different texts of one topic pass in a minute. */
@@ -27,8 +27,8 @@ export class Repeats {
   }
 
   /**
-   * @param topic what the line says, and about which pool. @param text its details.
-   * @returns what to log besides; undefined if it is to be held back.
+   * @param topic the statement of the line, and its pool. @param text its details.
+   * @returns further fields to log; undefined if the line is to be held back.
    */
   pass(topic: string, text: string): { repeated?: number } | undefined {
     const now = this.#monotonic();

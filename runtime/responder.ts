@@ -5,14 +5,14 @@ import { headers, type Msg, type NatsConnection, type Subscription } from "@nats
 import type { Logger } from "pino";
 import { Defects } from "./defects.ts";
 
-/** @param Noted what the log may say of a request; small, however large the request is. */
+/** @param Noted the parts of a request that may be logged; small, however large the request is. */
 export interface Contract<Noted> {
   /** @param request.text returns undefined if the bytes are not UTF-8. */
   read(request: { bytes: number; text: () => string | undefined }): { value: unknown } | { refusal: object };
   /** For the service-error headers. Undefined if the answer is not an error. The sentence is one line. */
   errorOf(answer: object): { number: number; sentence: string } | undefined;
   noted(asked: Omit<Asked, keyof Unread> & { name: string }): Noted;
-  /** What the log says of an answer, at `info`. Undefined: nothing. */
+  /** The log line of an answer, at `info`. Undefined: no line. */
   noteOf(noted: Noted, answer: object): { text: string; fields: object } | undefined;
   /** Sent if a request cannot be answered because of a bug. */
   failed: object;

@@ -1,12 +1,13 @@
-// How much room a bounded stream has. The stream is asked every few seconds only. In between, what this process sends is
-// counted at once, and what others store shows in the sequence of the next acknowledgement: then the stream is asked.
+// The room that a bounded stream has left. The stream is asked only every few seconds. In between, this process's
+// messages are counted at once. Messages of other processes show in the sequence of the next acknowledgement: then the
+// stream is asked.
 import type { Bus } from "./bus.ts";
 import { streamInfo } from "./jetstream-api.ts";
 import type { Room } from "./ledger.ts";
 
-/** What the stream stores of a message besides its body, at most: subject, headers, and its own record. */
+/** The most that the stream stores of a message besides its body: subject, headers, and the stream's own record. */
 const overheadBytes = 300;
-/** What another process's message has, at most. */
+/** The largest message of another process. */
 const otherBytesMax = 256 * 1024;
 /** All ledgers of a stream share an answer for this long. */
 const sharedMs = 4000;

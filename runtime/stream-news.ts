@@ -5,9 +5,9 @@ import type { Bus } from "./bus.ts";
 import { Fault } from "./fault.ts";
 import { streamInfo } from "./jetstream-api.ts";
 
-/** What a follower must know about its stream's growth. */
+/** The growth of a stream, as a follower sees it. */
 export interface News {
-  /** Changes when the stream does. Note it before reading, and wait for what comes after it. */
+  /** Changes when the stream does. Note it before reading, then wait for news after it. */
   readonly mark: string;
   /** Sequence of the stream's last message; 0 before the first look. */
   readonly lastSeq: number;

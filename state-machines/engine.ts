@@ -57,7 +57,7 @@ export interface TurnInput<To> {
   storedTokens?: ReadonlyMap<string, StoredToken> | undefined;
 }
 
-/** What a turn was deciding: a request, whose answer goes to all of `to`, or an outcome of the stream. */
+/** The command that a turn was deciding: a request, whose answer goes to all of `to`, or an outcome of the stream. */
 export type Undecided<To> =
   | { request: Request; to: readonly To[] }
   | { outcome: Outcome; place: { seq: number; storedAt: number; index: number } };
@@ -103,7 +103,7 @@ export class Engine<To> {
   #upTo: { seq: number; storedAt: number } | undefined;
   #serves = false;
   #hasRecovered = false;
-  /** Whether everything has happened that time has made due. Only then may a request be refused. */
+  /** Whether all events that time has made due are decided. Only then may a request be refused. */
   #isSettled = false;
   /** The request, and the outcome of the stream, that is being decided. */
   #deciding: Asked<To> | undefined;
@@ -150,8 +150,8 @@ export class Engine<To> {
   }
 
   /**
-   * After a turn that threw: what it was deciding. Undefined: no command, so the state alone made it fail. The engine
-   * must not take another turn.
+   * After a turn that threw: the command that it was deciding. Undefined: none, so the state alone made it fail. The
+   * engine must not take another turn.
    */
   get undecided(): Undecided<To> | undefined {
     const { granting } = this.waiting;

@@ -13,7 +13,7 @@ test("reads every folder, the root too, and no package", () => {
   expect(files.filter((file) => file.includes("node_modules"))).toEqual([]);
 });
 
-test("starts no broker and no service in the core lane", () => {
+test("starts no broker and no service in the tests of the core", () => {
   const sources = readSources(root);
   const core = Object.keys(sources).filter((file) =>
     /^test\/((audit|docs|lists|properties|rules)\/.*|[^/]*)\.test\.ts$/.test(file),

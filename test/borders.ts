@@ -33,14 +33,14 @@ const borders: Record<string, Border> = {
 /** The shell knows the envelope of a commit, and no event. */
 const alsoAllowed: Record<string, string[]> = { runtime: ["events/commit.ts"] };
 
-/** In the pure core: clocks, chance, and what differs between machines. */
+/** In the pure core: clocks, chance, and facts that differ between machines. */
 const impure =
   /\b(Date|Math\.(random|sin|cos|tan|exp|log|log2|log10|pow|sqrt|cbrt)|process|Buffer|setTimeout|setInterval|crypto|performance)\b/;
 
 /** The text of every TypeScript file, by its path relative to the root. */
 export type Sources = Readonly<Record<string, string>>;
 
-/** Sentences about every breach; none: all is well. @param root of the project, with a trailing slash. */
+/** Every breach, as a sentence. Empty: all is well. @param root of the project, with a trailing slash. */
 export function borderBreaches(root: string): string[] {
   const sources = readSources(root);
   const breaches = Object.entries(sources).flatMap(([file, source]) => breachesIn(source, file));

@@ -1,5 +1,5 @@
-// `npm run check`: format, lint, types, borders, that the docs say what the code says, plain words, and that the lock
-// file holds every platform's packages. Runs all of them, says which failed, and ends with 1 if any did.
+// `npm run check`: format, lint, types, borders, that the docs match the code, plain words, and that the lock file
+// holds every platform's packages. Runs all of them, says which failed, and ends with 1 if any did.
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { borderBreaches } from "./borders.ts";

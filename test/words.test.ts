@@ -1,4 +1,4 @@
-// The guard of plain words finds a planted sentence, and leaves alone what cannot be wrapped.
+// The guard of plain words finds a planted sentence, and leaves alone lines that cannot be wrapped.
 import { expect, test } from "vitest";
 import { findingsIn } from "./words.ts";
 

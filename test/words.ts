@@ -24,7 +24,7 @@ const charsMax = 120;
 /** They name the words on purpose. */
 const exempt = ["docs/glossary.md", "test/words.ts", "test/words.test.ts"];
 
-/** Sentences about what is found; none: all is well. @param root of the project, with a trailing slash. */
+/** The findings, as sentences. Empty: all is well. @param root of the project, with a trailing slash. */
 export function wordFindings(root: string): string[] {
   const files = execFileSync("git", ["ls-files", "-co", "--exclude-standard", "*.ts", "*.md"], { cwd: root });
   return files

@@ -19,7 +19,7 @@ export interface Ended {
   byProxy?: boolean | undefined;
   error?: Error | undefined;
   route: Route;
-  /** What ended it early. */
+  /** The reason why it ended early. */
   cut?: Cut | undefined;
 }
 

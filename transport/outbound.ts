@@ -25,7 +25,7 @@ const metadata: Range[] = [
   ["192.0.0.192", 32],
   ["fd00:ec2::254", 128],
 ];
-/** Not global: the registries of RFC 6890 and what it lists since, multicast included. */
+/** Not global: the blocks in the registries of RFC 6890 and their later entries, and multicast. */
 const inner: Range[] = [
   ["10.0.0.0", 8],
   ["100.64.0.0", 10],
@@ -73,7 +73,7 @@ export interface Outbound extends RouteFilter {
   lookupTarget: LookupFunction;
 }
 
-/** What an operator allows: hosts (`intranet.example`, `*.example.com`) and address blocks. */
+/** The exceptions that an operator allows: hosts (`intranet.example`, `*.example.com`) and address blocks. */
 export interface Allowed {
   hosts: readonly string[];
   blocks: readonly Range[];

@@ -3,7 +3,7 @@
 
 /** Joined once there are so many. */
 const joinedAtOnce = 1000;
-/** Larger ones stay as they are: their own size is what counts, and copying them takes time. */
+/** Larger ones stay as they are: only their own size matters, and copying them takes time. */
 const joinedBytesMax = 1024 * 1024;
 
 export class Pieces {

@@ -1,7 +1,6 @@
-// Whose fault a failed request was, and what may follow. It goes by the phase in which it failed and by the route, not
-// by the error code alone. docs/outcomes.md has this as a table, and a test compares them.
-//
-// On a route without TLS the proxy may have made the bytes, so what is not HTTP counts as the proxy's. With TLS
+// Decides whose fault a failed request was, and whether it may be sent again. This depends on the phase in which it
+// failed and on the route, not on the error code alone. docs/outcomes.md has this as a table, and a test compares them.
+// On a route without TLS the bytes may come from the proxy, so bytes that are not HTTP count as the proxy's. With TLS
 // they are the target's. A wrong answer that begins as HTTP is the target's on every route.
 import type { Outcome } from "../protocol/wire.ts";
 import { codeOf, type Phase, ProxyFailure, phaseOf, type Route, TargetNameFailure } from "./failure.ts";

@@ -1,6 +1,6 @@
-// Waits for a server that reads its store. After a kill a large store takes minutes, and a server that is ended meanwhile
-// begins again. So there is no limit for a server that works. It is given up only if it has done nothing for a while:
-// its use of the CPU, and the bytes that it reads and writes, show that.
+// Waits for a server that reads its store. After a kill a large store takes minutes, and a server that is ended
+// meanwhile begins again. So there is no time limit for a server that works. It is given up only if it has used no CPU,
+// and has neither read nor written, for a while.
 import { readFileSync } from "node:fs";
 import { resultOr } from "../fault.ts";
 

@@ -33,7 +33,7 @@ export interface ApiPorts {
   certificate?: { cert: string; key: string } | undefined;
   /** A request had a key that is not known. @param host the address that it came from. */
   onLoginRefused?: ((host: string) => void) | undefined;
-  /** The most connections. Absent: what the process can bear. */
+  /** The most connections. Absent: a bound that follows from the process's file descriptors. */
   connectionsMax?: number;
 }
 

@@ -47,7 +47,7 @@ export function eventRoutes(api: Api, { ledgers, log, isKnown }: EventPorts): ()
         tags: ["events"],
         summary: "Follow a pool's ledger",
         description:
-          "Server-sent events. Begins after `Last-Event-ID`, else at `from` (0: the beginning), else with what happens from now on.",
+          "Server-sent events. Begins after `Last-Event-ID`, else at `from` (0: the beginning), else with the next event.",
         params: inPool,
         querystring: z.object({ from: z.string().optional().describe("a sequence: the first that is wanted") }),
         response: { ...answers({}), 200: commits },

@@ -134,7 +134,7 @@ async function lookAtPools(
   return looked;
 }
 
-/** `why`: what keeps the service from being ready, as sentences. @throws as `lookAtPools` does. */
+/** `why`: the reasons why the service is not ready, as sentences. @throws as `lookAtPools` does. */
 async function readinessOf(
   ports: HealthPorts,
   sender: Sender,
@@ -147,7 +147,7 @@ async function readinessOf(
   return { ...looked, why: [...troubles.why, ...unusable.map(({ message }) => message), ...notLed] };
 }
 
-/** Pools whose ledger is damaged or has lost commits, which may be missing in the stream, and what is wrong with streams. */
+/** Pools whose ledger is damaged, has lost commits or is missing in the stream, and the problems of streams. */
 async function troublesOf({ ask, user: { pools } }: Sender): Promise<{
   unusable: NonNullable<PoolsReply["unusable"]>;
   why: string[];

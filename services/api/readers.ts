@@ -20,7 +20,10 @@ export class Readers {
     return this.#count;
   }
 
-  /** @param user undefined without a key: then the total alone is bounded. Returns what ends it, or the refusal. */
+  /**
+   * @param user undefined without a key: then the total alone is bounded. Returns a function that ends it, or the
+   * refusal.
+   */
   begin(user: string | undefined): { end: () => void } | { refusal: Refusal } {
     if (this.#count >= readersMax) return { refusal: full(`${readersMax} clients already follow ledgers here.`) };
     const own = user === undefined ? 0 : (this.#byUser.get(user) ?? 0);

@@ -1,5 +1,5 @@
-// The character encoding of a page, as browsers find it: a byte order mark, else the content type, else what the page
-// says of itself, else UTF-8. (WHATWG HTML, "determining the character encoding".)
+// The character encoding of a page, as browsers find it: a byte order mark, else the content type, else the page's own
+// declaration, else UTF-8. (WHATWG HTML, "determining the character encoding".)
 
 /** A page must name its own charset in its first 1024 bytes. */
 const lookedAtBytes = 1024;

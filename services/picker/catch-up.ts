@@ -12,7 +12,10 @@ export interface CatchUpPorts {
   ledger: Pick<Ledger, "head">;
   secrets: Pick<Secrets, "look">;
   clock: Pick<Clock, "after">;
-  /** Tells all that this process leads now, under the term. Called again until it resolves. Absent: no client or picker listens. */
+  /**
+   * Tells clients and pickers that this process leads now, under the term. Called again until it resolves. Absent: no
+   * client or picker listens.
+   */
   announce?: ((term: number) => Promise<void>) | undefined;
 }
 
@@ -23,7 +26,7 @@ const stuckMs = 5000;
 
 /**
  * Resolves when the engine serves, or when stopped.
- * @param given.onAnnounced called when all have been told who leads.
+ * @param given.onAnnounced called when clients and pickers have been told of the leader.
  * @param given.onLook called when the engine knows how far it must come.
  * @param given.onOutcome called when one more outcome waits to be ingested.
  * @param given.onStuck called when it has made no progress for seconds, although the ledger can be read.

@@ -1,7 +1,7 @@
-// Keeps a reserve of the ledger's bound for what must not be refused: reports, renewals, releases and ends. Grants and
-// added proxies cannot use it. Their future size counts from the moment when they are accepted, because thousands may
-// wait for a turn, or for a proxy. The pools of this process share the reserve, because their ledgers share a stream. The
-// open leases of other pickers' pools are not counted.
+// Keeps a reserve of the ledger's bound for events that must not be refused: reports, renewals, releases and ends.
+// Grants and added proxies cannot use it. Their future size counts from the moment when they are accepted, because
+// thousands may wait for a turn, or for a proxy. The pools of this process share the reserve, because their ledgers
+// share a stream. The open leases of other pickers' pools are not counted.
 import type { Clock } from "../../runtime/clock.ts";
 import type { Ledger } from "../../runtime/ledger.ts";
 import type { Request } from "../../state-machines/command.ts";
@@ -12,7 +12,7 @@ const lookMs = 5000;
 const reserveShare = 0.1;
 /** Of the bound, whatever leases are open: a ledger that is nearly empty always has room. */
 const reserveShareMax = 0.9;
-/** What may be stored of a grant, of a report of one use, and of a lease's end, each in a commit of its own. */
+/** The most that is stored for a grant, for a report of one use, and for a lease's end, each in its own commit. */
 const grantBytes = 1500;
 const useBytes = 700;
 const endBytes = 500;

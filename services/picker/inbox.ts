@@ -59,8 +59,8 @@ export class Inbox {
   }
 
   /**
-   * @param waiting what waits to be decided. Returns whether the request is accepted; if not, its caller has been
-   * answered.
+   * @param waiting the requests that wait to be decided. Returns whether the request is accepted; if not, its
+   * caller has been answered.
    */
   add(request: Request, caller: Caller, waiting: Load): boolean {
     const { bytes } = caller;

@@ -14,7 +14,9 @@ export interface LeaderPorts extends FoldPorts, HeadPorts, Pick<CatchUpPorts, "f
   secrets: Pick<Secrets, "look" | "get">;
   /** How much of its quotas each user has used, in all pools of this process. Absent: users have no quotas. */
   quotas?: Quotas;
-  /** What the pools of this process may still store in the ledgers' stream. Absent: there is no other pool. */
+  /**
+   * The amount that the pools of this process may still store in the ledgers' stream. Absent: there is no other pool.
+   */
   demand?: Demand;
   tell: (event: LeaderEvent) => void;
   /** When this process last had a gap in its life, by the monotonic clock. Absent: never. */

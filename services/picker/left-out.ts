@@ -81,7 +81,7 @@ export class LeftOut {
   }
 }
 
-/** It must not be sent again, so its code is one that no client retries. */
+/** The request must not be sent again, so the code is one that no client retries. */
 const leftOut = refuse(
   "invalid-request",
   "This request failed because of a bug in Remuda, and was left out. Do not send it again: the picker's log names the bug.",

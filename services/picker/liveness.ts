@@ -28,7 +28,7 @@ interface Entry {
   silentMs: number;
 }
 
-/** What a picker says of itself. */
+/** A picker's report about itself. */
 interface Sheet {
   picker: string;
   /** Fingerprint of the installation's key. */

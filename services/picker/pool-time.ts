@@ -1,5 +1,6 @@
-// Where a new leader continues the pool's time. It must never be ahead: a window would open again that is spent. A clock
-// may have been set forward between the last commit and the claim, so no single clock is trusted.
+// Finds the instant at which a new leader continues the pool's time. It must never be ahead of the true time: a filled
+// window would open too early. A clock may have been set forward between the last commit and the claim, so no single
+// clock is trusted.
 //
 // A picker that has followed the pool's leader goes on by its own monotonic clock. A cold start adds the least of what
 // three clocks say: the broker's, this machine's, and the one that counts since this machine's boot.
@@ -9,7 +10,7 @@ import { isIdle } from "../../state-machines/decide/pool.ts";
 import { advance } from "../../state-machines/fold/evolve.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
 
-/** The pool's time as its leader said it: at least `at` when this process's monotonic clock showed `on`. */
+/** The pool's time as its leader reported it: at least `at` when this process's monotonic clock showed `on`. */
 export interface Seen {
   term: number;
   at: number;
@@ -54,7 +55,7 @@ export async function goOn(ports: TimePorts, state: PoolState, last: LastRead): 
   return termTime(ports.clock, { at, on });
 }
 
-/** What a leader of an earlier term said does not count: the present term's time may be behind that one's. */
+/** The times of a leader of an earlier term do not count: the present term's time may be behind them. */
 function followedTo(seen: Seen, state: PoolState, { last, on }: { last: LastRead; on: number }): number {
   const sinceRead = state.at + Math.floor(on - last.on);
   return seen.term === state.term ? Math.max(sinceRead, seen.at + Math.floor(on - seen.on)) : sinceRead;

@@ -75,7 +75,7 @@ export interface Station {
   outcomes: StreamNews;
   /** How full the ledgers' stream is. */
   room: StreamRoom;
-  /** What the pools that are led here may still store in it. */
+  /** The amount that the pools that are led here may still store in it. */
   demand: Demand;
   /** Only a few ledgers are folded at once. */
   folds: AtMost;
@@ -95,7 +95,7 @@ export interface Served {
   ledger: JetStreamLedger;
   secrets: Secrets;
   keeper: Pick<WitnessKeeper, "start" | "end">;
-  /** What an operator has accepted to be lost: a sentence. */
+  /** The loss that an operator has accepted, as a sentence. */
   loss: string | undefined;
   subscriptions: Pick<Subscription, "unsubscribe">[];
 }
@@ -103,7 +103,7 @@ export interface Served {
 /**
  * Folds the ledger, ready to claim it.
  * @param forget lead a ledger that ends before its witness, because an operator has accepted the loss.
- * @param seen what the last leader said of the pool's time.
+ * @param seen the pool's time as the last leader reported it.
  * @param tell called with the leader's later events.
  * @throws Fault "stop-damaged" or "fix-setup" if it can never be led here.
  */

@@ -72,7 +72,7 @@ export function outcomesSettings({ isSingle }: { isSingle: boolean }): StreamSet
   };
 }
 
-/** A stream, the connection on which it is called, and what an operator can do. */
+/** A stream, the connection on which it is called, and advice for an operator. */
 export interface NeededStream {
   bus: Bus;
   settings: StreamSettings;

@@ -28,7 +28,7 @@ interface WatchPorts {
 
 export class StreamWatch {
   readonly #ports: WatchPorts;
-  /** What is wrong, by stream. */
+  /** The problem of each stream that has one. */
   readonly #troubles = new Map<string, string>();
   #timer: NodeJS.Timeout | undefined;
   #looks = 0;

@@ -1,4 +1,4 @@
-// What a picker reads of its streams, and the outcomes feed.
+// The reads that a picker makes of its streams, and the outcomes feed.
 import { type Cursor, decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import { leavesOpen } from "../../events/pool.ts";

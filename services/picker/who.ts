@@ -1,6 +1,6 @@
-// The sender of a request, and what it may see. The user is known from the inbox that the answer goes to: each user may
-// read its own inboxes alone. A request of the HTTP service names the user of the key, in a header that is read only
-// where the inbox is that of the HTTP service.
+// The sender of a request, and its view of pools and leases. The user is known from the inbox that the answer goes to:
+// each user may read its own inboxes alone. A request of the HTTP service names the user of the key, in a header that
+// is read only where the inbox is that of the HTTP service.
 
 import { senderIn } from "../../protocol/over-nats.ts";
 import { type PoolReply, withoutSource } from "../../protocol/pool.ts";

@@ -61,7 +61,7 @@ export class Witnesses {
   }
 
   /**
-   * `kept`: what the last leader on this machine kept of the pool's time.
+   * `kept`: the pool's time, as the last leader on this machine kept it.
    * @throws Fault "fix-setup" if it cannot be read.
    */
   async of(pool: string): Promise<{ witness: Witness | undefined; kept: Kept | undefined }> {
@@ -135,7 +135,7 @@ function isLater(one: Witness, other: Witness): boolean {
 }
 
 /**
- * What the ledger lacks: a sentence, or undefined if it has the witnessed commit.
+ * Describes the commits that the ledger lacks, in a sentence. Undefined: it has the witnessed commit.
  * @param found.hash of the commit with the witness's number; undefined if there is none.
  */
 export function lossIn(

@@ -38,7 +38,7 @@ export class SourcesFile {
     const parsed = readAs(sourcesFileSchema, document);
     if ("refusal" in parsed) {
       const { field, message } = parsed.refusal;
-      const why = field === undefined ? `it is not such an object (expected ${form})` : message.replace(/\.$/, "");
+      const why = field === undefined ? `it has another form (expected ${form})` : message.replace(/\.$/, "");
       throw new Fault("fix-setup", `${this.path}: ${why}`);
     }
     const { sources } = parsed.value;

@@ -214,7 +214,7 @@ export class Sources {
     const { pools, clock, log, folder, outbound } = this.#ports;
     const pause = () => new Promise<void>((resolve) => clock.soon(resolve));
     const seen = await Seen.open(join(folder, source.pool), source.name, pause);
-    const { Follower } = await import("./follower.ts"); // A service without sources needs none of what it loads.
+    const { Follower } = await import("./follower.ts"); // A service without sources needs none of its modules.
     return new Follower(source, {
       ...{ pools, clock, seen, pause, outbound, share: this.#room.share(source.pool) },
       namedElsewhere: (id) => this.#isNamedBesides(source, id),

@@ -37,7 +37,8 @@ function unboundSpans(
   const presentEnd = restEnd(state, proxy);
   const usageEnd = usageRestEnd(state, proxy, minUses);
   const exit = proxy.account;
-  // A used-up quota rests when its last lease ends; one too short for this request, when it finds the proxy free.
+  // The rest of a used-up quota begins when its last lease ends. If too few uses are left for this request, the rest
+  // begins when the request finds the proxy free.
   const idle = idleFrom(exit);
   const usageFrom = isSpent(exit) ? idle : Math.max(idle, presentEnd, state.at);
   const presentUntil = isSpent(exit) && idle <= proxy.until ? idle : Infinity;

@@ -55,10 +55,12 @@ export function leaseOfRequest(
   const lease = request.requestId === undefined ? undefined : state.requests.get(request.requestId);
   if (lease === undefined || lease.expiresAt <= state.at) return undefined;
   if (lease.user === user && sameRequest(lease.request, recordOf(request))) return { lease };
-  return { refusal: invalid("requestId", "an open lease has this requestId and another request") };
+  return {
+    refusal: invalid("requestId", "an open lease has this requestId and was granted for other fields. Use a new one"),
+  };
 }
 
-/** A lease request, and what it is decided by. */
+/** A lease request, with the indexes and bounds by which it is decided. */
 interface Asked {
   request: LeaseRequest;
   indexes: CandidateIndexes;

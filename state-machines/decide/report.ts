@@ -76,7 +76,8 @@ function record(
   const usesGranted = lease.closed?.used ?? lease.uses;
   const over = read.n > usesGranted;
   const late = read.storedAt > lease.expiresAt + graceMs;
-  // The target has seen the request when its outcome is ingested. If the request failed on its way, perhaps later.
+  // By the time its outcome is ingested, the target has seen the request. A request that failed on its way may still
+  // arrive.
   const arrivesBy = turn.at + (mayArriveLate.some((reason) => reason === read.kind) ? graceMs : 0);
   const target = hostOf(outcome.target) ?? lease.request?.target;
   const error =

@@ -1,4 +1,4 @@
-// The accounts of exits: which exit a proxy's limits are kept by, and what becomes of its traces when that changes.
+// The accounts of exits: the exit by which a proxy's limits are kept, and the fate of its traces when that changes.
 import type { Limits } from "../../events/policy.ts";
 import { wider } from "../candidates/spent.ts";
 import { limitExit, lookAtPast } from "../rules/limits.ts";
@@ -113,7 +113,7 @@ export function regroup(state: PoolState): void {
   state.fading.clear();
   for (const exit of left) {
     state.exits.set(exit.key, exit);
-    lookAtPast(state, exit.moved!); // It has it by now.
+    lookAtPast(state, exit.moved!); // Set above.
   }
   for (const proxy of state.proxies.values()) {
     const old = sumOf(proxy.account);

@@ -1,6 +1,7 @@
-// What may be forgotten, and when. A retired proxy is remembered until its traces have run out (window, usage, rest,
-// failures, leases that may still be reported), so retiring and adding again is no way round a limit. The end of traces
-// follows from events alone, not from when anything looks. A plan may be too early, never too late.
+// Forgets retired proxies, empty exits and closed leases. A retired proxy is remembered until its traces have run out
+// (window, usage, rest, failures, leases that may still be reported), so retiring and adding again is no way round a
+// limit. The end of the traces follows from events alone, not from the time of a check. A check may be planned too
+// early, but never too late.
 import { exitRules } from "../rules/exit.ts";
 import { failuresTracesEnd } from "../rules/failures.ts";
 import { limitExit, lookAtPast } from "../rules/limits.ts";
@@ -113,9 +114,10 @@ function fade(state: PoolState, moved: Moved): void {
 }
 
 /**
- * When only its part of the usage count is left, which the exit then counts as its own. Infinity while several exits
- * count it and one has uses of it in its quota: if their proxies meet again, the uses must be known as the same. The
- * quotas bound the number of such exits. Without a usage rule nothing would, so each exit counts its own part.
+ * The instant from which only the former exit's part of the usage count is left. The exit then counts that part as its
+ * own. Infinity while several exits count the former one, and one of them has its uses in a quota: if their proxies
+ * meet at one exit again, these uses must not be counted twice. The quotas bound the number of such former exits.
+ * Without a usage rule nothing bounds it, so each exit then counts its own part.
  */
 function pastEnd(state: PoolState, exit: Exit, { of }: Past): number {
   if (of.leases.length > 0) return Infinity;

@@ -107,12 +107,12 @@ export interface Proxy {
   neutral: number;
   unreported: number;
   addedAt: number;
-  /** 0: not. */
+  /** 0: it is not retired. */
   retiredAt: number;
   /** 0: never. */
   lastUsedAt: number;
   lastClosedAt: number;
-  /** Order by: when it was added, last granted, last added or returned. */
+  /** Its place in three orders: of adding, of the last grant, and of the last adding or return. */
   addedOrder: number;
   usedOrder: number;
   stackOrder: number;

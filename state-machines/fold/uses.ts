@@ -19,7 +19,7 @@ export function reportedUpTo(lease: Lease, used: number): number {
   return Math.min(lease.reportedTo, used) + lease.reportedMore.filter((n) => n <= used).length;
 }
 
-/** The highest reported use. 0: none is. */
+/** The highest reported use. 0: none is reported. */
 export function highestReported(lease: Lease): number {
   return lease.reportedMore.length === 0 ? lease.reportedTo : Math.max(...lease.reportedMore, lease.reportedTo);
 }

@@ -1,6 +1,6 @@
-// The law of a proxy's lifecycle, as an XState chart. It says what may follow what; decisions check the limits. A symbol
-// is an event's type and the state it leads to as decided (`LeaseClosed.available`), so the next state depends on
-// (state, symbol) alone: no guards, no delays, no actions, no clock.
+// The law of a proxy's lifecycle, as an XState chart. It says which event may follow in which state; decisions check
+// the limits. A symbol is an event's type and the state it leads to as decided (`LeaseClosed.available`), so the next
+// state depends on (state, symbol) alone: no guards, no delays, no actions, no clock.
 //
 //   retired ──ProxyAdded──► available ◄──► in-use ──RestBegan──► cooling ──► exhausted ──RestEnded──► available, in-use
 //

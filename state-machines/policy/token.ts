@@ -2,7 +2,7 @@
 import type { Policy } from "../../events/policy.ts";
 import type { TokenPolicy } from "../../events/token-policy.ts";
 
-/** What contradicts what in a policy, each with its field. */
+/** Checks for contradictions in a policy, each with the field that is wrong. */
 export type Contradictions = [isContradiction: boolean, field: string, why: string][];
 
 export function contradictionsInToken(token: TokenPolicy, ttlMsMax: number, marginMs: number): Contradictions {

@@ -1,6 +1,6 @@
-// How much waits to be decided. Requests that end something, or keep it, have a share of their own: reports, releases,
-// renewals and cancels. So a flood of new lease requests does not keep leases from being reported, and a flood of
-// reports does not hold up lease requests.
+// The requests that wait to be decided, and their bounds. Requests that end or keep a lease have a share of their own:
+// reports, releases, renewals and cancels. So a flood of new lease requests does not keep leases from being reported,
+// and a flood of reports does not hold up lease requests.
 import type { Request } from "../command.ts";
 
 export type Share = "settling" | "others";

@@ -1,8 +1,7 @@
-// How much of their quotas users have used, over all pools that one process leads. The numbers of open leases and of
-// recent grants come from the pools' states, so a new leader continues them exactly. Waiting requests are in the leaders'
-// memory alone.
-//
-// Only users with a quota are counted: from their first request on, and what they hold by then is looked up once.
+// The used part of each user's quotas, over all pools that one process leads. The numbers of open leases and of recent
+// grants come from the pools' states, so a new leader continues them exactly. Waiting requests are in the leaders'
+// memory alone. Only users with a quota are counted, from their first request on. Their leases up to then are looked up
+// once.
 import type { Event } from "../../events/event.ts";
 import { overQuota, type Quota, type QuotaName } from "../../protocol/quota.ts";
 import { overloaded, type Refusal } from "../../protocol/refusal.ts";
@@ -175,7 +174,7 @@ export class Quotas {
     return usage;
   }
 
-  /** What these users hold in the pool. */
+  /** Looks up the leases and waiting requests of these users in the pool. */
   #look({ state, waiting }: QuotaPool, users: ReadonlyMap<string, Usage>): void {
     if (users.size === 0) return;
     const recent = new Map<Usage, Grant[]>();

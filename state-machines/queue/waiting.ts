@@ -18,7 +18,9 @@ import type { Quotas } from "./quotas.ts";
 import type { WaitingRequest } from "./wait-group.ts";
 import { WaitGroups } from "./wait-groups.ts";
 
-/** What the waiting requests of a pool name in all. It bounds their memory: one may exclude a thousand proxies. */
+/**
+ * Labels and excluded proxies of all waiting requests of a pool. It bounds their memory: one may exclude a thousand.
+ */
 const namedMax = 200_000;
 
 const otherRequest = "a waiting request has this requestId and other fields. Use a new one";

@@ -59,7 +59,7 @@ function belowAt(state: PoolState, exit: Exit): number {
   return allOf(exit).belowFrom(rule.limit) + rule.windowMs;
 }
 
-/** What was reported within the window. */
+/** The sum of the bytes that were reported within the window. */
 function bytesOf(state: PoolState, exit: Exit, windowMs: number): number {
   const from = state.at - windowMs;
   let sum = exit.bytes === null ? 0 : exit.bytes.sumAfter(from);

@@ -21,7 +21,7 @@ export const concurrency = {
     const windows = countFrom === "report" ? windowsOf(rate) : [];
     const most = Math.min(...windows.map((window) => window.limit), usage?.limit ?? Infinity);
     if (limit === null || limit <= most) return [];
-    return [`concurrency: the other limits let at most ${most} leases be open, so ${limit} can never bind`];
+    return [`concurrency: the other limits allow at most ${most} open leases, so ${limit} can never take effect`];
   },
   taken(_state, exit) {
     const { concurrency: limit } = exit.limits;

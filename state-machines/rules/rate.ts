@@ -47,10 +47,10 @@ export const rate = {
       for (const [j, wide] of windows.entries()) {
         if (narrow.windowMs >= wide.windowMs) continue;
         if (narrow.limit >= wide.limit) {
-          warnings.push(`rate: window ${i + 1} (${said(narrow)}) can never bind, ${said(wide)} is stricter`);
+          warnings.push(`rate: window ${i + 1} (${said(narrow)}) can never take effect, ${said(wide)} is stricter`);
         } else if (mostIn(narrow, wide.windowMs) <= wide.limit) {
           const most = `${said(narrow)} lets at most ${mostIn(narrow, wide.windowMs)} through`;
-          warnings.push(`rate: window ${j + 1} (${said(wide)}) can never bind, ${most}`);
+          warnings.push(`rate: window ${j + 1} (${said(wide)}) can never take effect, ${most}`);
         }
       }
     }

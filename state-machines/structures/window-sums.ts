@@ -34,7 +34,7 @@ export class WindowSums {
     this.#instants.push(at);
   }
 
-  /** The sum of what was added after `at`. */
+  /** The sum of all amounts that were added after `at`. */
   sumAfter(at: number): number {
     const place = placeAfter(this.#instants, at, this.#first);
     return (this.#upTo.at(-1) ?? 0) - (this.#upTo[place - 1] ?? 0);

@@ -1,4 +1,5 @@
-// What one client may send or leave unread, without a service: the app alone.
+// Bounds for a client that sends too much, or leaves answers unread. They are tested with the app alone, without a
+// service.
 import { once } from "node:events";
 import { type IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import { type AddressInfo, connect, Socket } from "node:net";

@@ -9,7 +9,7 @@ import { type Environment, type RemudaProcess, startRemuda } from "../kit/proces
 
 export type Headers = Record<string, string>;
 
-/** What a reply's body may have: the tests look for what the protocol says. */
+/** The body of a reply. The tests expect the fields of the protocol. */
 // biome-ignore lint/suspicious/noExplicitAny: each test knows which reply it reads
 export type Json = any;
 

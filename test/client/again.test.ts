@@ -1,4 +1,4 @@
-// What may be sent again: on another proxy, or on a new connection, and what is never sent twice.
+// Requests that may be sent again, on another proxy or on a new connection, and requests that are never sent twice.
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { deadPort, type LabProxy, ok, startLabProxy, startTarget, type Target } from "./lab.ts";
 import { type StandIn, standIn } from "./stand-in.ts";

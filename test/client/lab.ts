@@ -1,10 +1,10 @@
 // A lab on loopback for outcomes.test.ts: targets and proxies that go wrong in one way each. They pass bytes on as they
-// are, so that what the target does reaches the client over every transport.
+// are, so that the target's behaviour reaches the client over every transport.
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { createServer as createTlsServer } from "node:tls";
 import { loopbackTls } from "../kit/tls/loopback.ts";
 
-/** What the target answers to the nth request for a path (from 0), on a connection that carried `before` requests. */
+/** Answers the nth request for a path (from 0), on a connection that carried `before` requests. */
 export type Play = (socket: Socket, told: { nth: number; before: number }) => void;
 
 export interface Target {
@@ -60,11 +60,11 @@ export const firstly =
 export interface LabProxy {
   port: number;
   connections: number;
-  /** How it begins a tunnel. Default: as it should. */
+  /** Begins a tunnel. Default: correctly. */
   tunnel: ((socket: Socket, kind: "connect" | "socks") => void) | undefined;
-  /** What it does to the bytes in the tunnel: by default it passes them on. */
+  /** Handles the bytes in the tunnel. Default: passes them on. */
   inside: ((socket: Socket) => void) | undefined;
-  /** What it answers to a forwarded request. Default: what the target answers. */
+  /** Answers a forwarded request. Default: with the target's answer. */
   forward: ((socket: Socket) => void) | undefined;
   stop(): Promise<void>;
 }

@@ -1,4 +1,4 @@
-// A client over NATS hears of a new leader, and repeats what the old one has not answered.
+// A client over NATS hears of a new leader, and repeats the requests that the old one has not answered.
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { connect } from "../../client/client.ts";
 import { startTestBroker, type TestBroker } from "../kit/broker.ts";

@@ -1,4 +1,4 @@
-// Cases that users of proxy pools report, with a real service: what its ledger and its proxies say afterwards.
+// Cases that users of proxy pools report, with a real service. The tests check its ledger and its proxies afterwards.
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { loopbackTls } from "../kit/tls/loopback.ts";
 import { deadPort, type LabProxy, ok, startLabProxy, startTarget, type Target } from "./lab.ts";

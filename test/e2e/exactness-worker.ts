@@ -23,7 +23,7 @@ const watchMs = 20;
 const reportWithinMs = 8_000;
 const answerMsMax = 2_000;
 
-/** What a worker does with its lease, and how often out of a hundred. */
+/** The ways in which a worker behaves with its lease, and how often of a hundred times. */
 const conducts = {
   /** Publishes the outcome to the stream. */
   publish: 48,
@@ -72,7 +72,7 @@ export interface Held {
   answeredAt?: number;
   /** When it first began to report or release. */
   endedAt?: number;
-  /** What was acknowledged. */
+  /** The reports that were acknowledged. */
   acked: ("stream" | "report" | "release")[];
 }
 

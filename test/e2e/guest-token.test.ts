@@ -177,8 +177,8 @@ test("500 workers in four processes, tokens invalidated at random, leaders and e
 
   expect(site.atOnce, "fetched at the same time").toBe(1);
   expect(minted).toBe(invalidations + 1);
-  // One more is begun only where one has come to nothing, and nothing but time may have been wanting: of the executor that
-  // was killed, or of a machine that is busy.
+  // Another refresh is begun only after one that failed, and only for want of time: its executor was killed, or the
+  // machine was busy.
   expect(requested).toBe(minted + refused.length);
   expect(refused.filter((why) => !["deadline", "timeout", "not-sent"].includes(why))).toEqual([]);
   expect(site.minted.length).toBeLessThanOrEqual(minted + refused.length);

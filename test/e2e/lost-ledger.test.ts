@@ -67,7 +67,7 @@ test("does not lead a pool whose ledger was purged until an operator forgets it;
   expect(opened.stderr).toMatch(gone);
   expect(await readiness(service)).toMatchObject({ status: 200 });
   expect(await ask(service, "remuda.proxies.list.shop")).toMatchObject({ proxies: [] });
-  // What was forgotten stays forgotten.
+  // The forgotten commits stay forgotten.
   await service.interrupt();
   const last = await startRemuda({ dataDir });
   expect(await readiness(last)).toMatchObject({ status: 200 });

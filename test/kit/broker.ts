@@ -17,8 +17,10 @@ export type TestBroker = {
   stop(): Promise<void>;
 };
 
-/** `say` hears what the broker and the search for its executable tell; silent by default. On a fresh
- * machine the first call fetches the server (some 10 s): make it in a hook rather than in a test. */
+/**
+ * `say` gets the lines of the broker and of the search for its executable; silent by default. On a fresh machine the
+ * first call fetches the server (some 10 s): make it in a hook rather than in a test.
+ */
 export async function startTestBroker({
   say = () => {},
   ...options

@@ -58,10 +58,11 @@ export type RemudaProcess = {
 };
 
 /**
- * Starts `remuda up`, on ports chosen by the system unless `env` says otherwise, and waits for its ready line. Of the
- * test's own environment it sees nothing of Vitest's and of REMUDA_… only where the broker's binary is. `entry` is
- * another script in place of cli/main.ts. With `isShared`, it and its data directory last as long as the test process,
- * whatever a file stops. Throws, with what the process said, when it ends or stays silent instead.
+ * Starts `remuda up`, on ports chosen by the system unless `env` says otherwise, and waits for its ready line. It gets
+ * the test's own environment without Vitest's variables, and without those of REMUDA_… except the one that names the
+ * broker's binary. `entry` is another script in place of cli/main.ts. With `isShared`, it and its data directory last
+ * as long as the test process, even if a file stops it. Throws, with the process's output, when it ends or stays silent
+ * instead.
  */
 export async function startRemuda({
   dataDir,
@@ -135,8 +136,8 @@ async function whenFree(dataDir: string): Promise<void> {
 }
 
 /**
- * Runs one command to its end. `code` is what a shell would show: 128 + its number for a signal. Throws, with what it
- * said, when it does not end in time. `stdin` is empty unless given.
+ * Runs one command to its end. `code` is the one that a shell would show: 128 + its number for a signal. Throws, with
+ * the command's output, when it does not end in time. `stdin` is empty unless given.
  */
 export async function runCli(
   args: readonly string[],

@@ -24,8 +24,8 @@ export type Target = {
 };
 
 /**
- * Starts a target on 127.0.0.1, which on Linux is reached from every 127.x.x.x. It answers 200, or what the request asks
- * for: `?status=429`, `?retryAfter=120` (the header's value, seconds or a date).
+ * Starts a target on 127.0.0.1, which on Linux is reached from every 127.x.x.x. It answers 200, or as the request's
+ * query says: `?status=429`, `?retryAfter=120` (the header's value, seconds or a date).
  */
 export async function startTarget(): Promise<Target> {
   const arrivals: Arrival[] = [];

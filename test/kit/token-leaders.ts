@@ -19,7 +19,7 @@ export class TokenLeaders {
   readonly clock = new HandClock();
   readonly ledger = new MemoryLedger({ wall: this.clock.wall });
   readonly bucket = new Map<string, string>();
-  /** What the bucket must not be asked before. */
+  /** Called before each write to the bucket. */
   onPut: (id: string) => void = () => {};
   readonly #policy: object;
 

@@ -167,7 +167,7 @@ test("a picker that followed an earlier leader counts from when it read the last
   expect(await opensAfter(await takeOver(ledger, clock, { seen }), time, usedAt)).toBe(windowMs + 5000);
 });
 
-test("what a picker saw more than a minute ago makes it no follower", async () => {
+test("a picker that last saw the leader more than a minute ago does not count as its follower", async () => {
   const { time, ledger, machine } = virtualTime();
   const first = await takeOver(ledger, machine().clock);
   const { clock } = machine();

@@ -1,5 +1,5 @@
-// An installation with many pools, almost all of them closed, in the smaller form of `npm run bench -- pools`: what a start
-// and idling cost is counted in requests to the broker, which do not depend on the machine.
+// An installation with many pools, almost all of them closed, as in `npm run bench -- pools`, but smaller. The cost of
+// a start and of idling is counted in requests to the broker, which do not depend on the machine.
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Bus, openBus } from "../../runtime/bus.ts";
@@ -47,7 +47,7 @@ async function start(poolsMax?: number) {
   return { sent, end };
 }
 
-/** Consumers of all streams, and what the broker's clients subscribe to. */
+/** Consumers of all streams, and the subjects to which the broker's clients subscribe. */
 async function leftovers(): Promise<number> {
   const { streams } = await callJs<{ streams: { state: { consumer_count: number } }[] }>(client, "STREAM.LIST");
   return streams.reduce((sum, { state }) => sum + state.consumer_count, 0);
@@ -64,7 +64,7 @@ test("starts with a bounded number of requests per open pool, and closed pools c
 
 test("idles with a few requests a second, however many pools there are", async () => {
   const { sent, end } = await start();
-  await sleep(1000); // What follows a start.
+  await sleep(1000); // Requests may still follow a start.
   const before = sent();
   await sleep(4000);
   expect((sent() - before) / 4).toBeLessThan(25);

@@ -42,7 +42,7 @@ async function start(ledgerBytesMax = bytesMax): Promise<void> {
   await picker.start({ open: ["shop"] });
 }
 
-/** What the picker says of its streams, once it says anything, or nothing any more. */
+/** Waits until the picker reports a problem of its streams that matches, or until it reports none. */
 const troubles = (about: RegExp | undefined): Promise<void> =>
   eventually(async () => {
     const { code, message, streams } = await ask("pool.list", "all");

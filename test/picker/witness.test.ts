@@ -1,4 +1,4 @@
-// What a ledger lacks, compared with its witness.
+// Finds the commits that a ledger lacks, compared with its witness.
 import { expect, test } from "vitest";
 import { systemClock } from "../../runtime/clock.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";

@@ -1,5 +1,6 @@
-// A ledger of version 2 that was written once, with every kind of event, and what it folds to: this must hold for ever.
-// The fixture is what a simulated service left behind, and a signed head. A new kind of event gets a fixture of its own.
+// A ledger of version 2 that was written once, with every kind of event, and the state to which it folds: this must
+// hold for ever. The fixture comes from a simulated service, with a signed head added. A new kind of event gets a
+// fixture of its own.
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { decodeCommit } from "../../events/commit.ts";

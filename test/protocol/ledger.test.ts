@@ -38,7 +38,7 @@ describe("a service that is stopped and started again", () => {
   let before: Awaited<ReturnType<typeof whole>>;
   let after: Awaited<ReturnType<typeof whole>>;
 
-  /** Everything that a client can read of the open pools. What a start itself changes is kept apart. */
+  /** Everything that a client can read of the open pools. The parts that a start itself changes are kept apart. */
   async function whole() {
     const open = [];
     for (const pool of ["default", "shop"]) {

@@ -1,5 +1,5 @@
 // The service as it is on the wire: real processes, reached only by a TCP socket and the NATS text protocol. No type,
-// word or number is taken from the service's own code. Everything here is what the contract says.
+// word or number is taken from the service's own code. Everything here follows the contract.
 
 import { createHash } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";

@@ -90,11 +90,11 @@ test.each<[string, Record<string, unknown>, string]>([
   ["failures that so few uses cannot be", { rate: second(2, 3600) }, "failures: at most 4 uses fit into 300000 ms"],
   ["a window that a stricter one covers", { rate: [second(9, 1), second(5, 2)] }, "rate: window 1 (9 in 1000 ms)"],
   ["a window that another can never fill", { rate: [second(9, 1), second(27, 2)] }, "rate: window 2 (27 in 2000 ms)"],
-  ["more leases than the rate has slots", { concurrency: 31 }, "concurrency: the other limits let at most 30"],
+  ["more leases than the rate has slots", { concurrency: 31 }, "concurrency: the other limits allow at most 30"],
   [
     "more leases than a usage quota has uses",
     { rate: null, concurrency: 501 },
-    "concurrency: the other limits let at most 500",
+    "concurrency: the other limits allow at most 500",
   ],
   ["fewest uses without a window", { rate: null, strategy: { kind: "least-used" } }, "strategy: with no rate"],
   [

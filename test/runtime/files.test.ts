@@ -1,4 +1,4 @@
-// Files with secrets: other users must not be able to read them, and what is written survives a power cut.
+// Files with secrets: other users must not be able to read them, and a written file survives a power cut.
 import fs, { chmodSync, mkdtempSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";

@@ -1,4 +1,4 @@
-// What a responder does with a request's bytes.
+// A responder and the bytes of its requests.
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { Msg, NatsConnection } from "@nats-io/transport-node";

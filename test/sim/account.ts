@@ -62,7 +62,7 @@ export interface BookLease {
   rates: readonly (RateWindow & { from: number })[];
 }
 
-/** What a worker reported of a use, wherever it counts. */
+/** The bytes that a worker reported for a use. It counts at every exit that counts the use. */
 export interface Report {
   at: number;
   bytes: number;
@@ -90,7 +90,7 @@ export class Account {
     this.key = key;
   }
 
-  /** The strictest of what its proxies, retired ones too, say for themselves or leave to the policy. */
+  /** The strictest of the limits of its proxies, retired ones included: a proxy's own, or the policy's. */
   limit(policy: Policy, at: number): void {
     const own: Limits[] = this.members.size === 0 ? [{}] : [...this.members].map((proxy) => proxy.limits ?? {});
     const widest = Math.max(0, ...this.rates.map((rate) => rate.windowMs));
@@ -155,7 +155,7 @@ export class Account {
     return count;
   }
 
-  /** @param widened when a window holds that is wider than all that the old one had: what it knew is counted on. */
+  /** @param widened the time from which a window holds if it is wider than all windows of the old account. */
   takeOver(old: Account, widened: (windowMs: number) => number): void {
     const widest = Math.max(0, ...old.rates.map((rate) => rate.windowMs));
     const from = Math.max(0, ...old.rates.map((rate) => rate.from));

@@ -1,5 +1,5 @@
-// The ledger as an outsider reads it: what could be leased to a request, and what an answer must say. It shares no code
-// with the decisions or the fold, keeps everything in the simplest form, and may be slow.
+// The ledger as an outsider reads it: the proxies that could be leased to a request, and the fields that an answer must
+// have. It shares no code with the decisions or the fold, keeps everything in the simplest form, and may be slow.
 import type { Event } from "../../events/event.ts";
 import type { LeaseClosed, LeaseGranted } from "../../events/lease.ts";
 import type { UseReported } from "../../events/outcome.ts";
@@ -199,8 +199,10 @@ export class Book {
     this.#move(proxy, event.exit);
   }
 
-  /** Uses stay with the address; one that was alone there, but for retired ones, takes them
-   * along, too: it may only have got another name. */
+  /**
+   * Uses stay with the address. A proxy that was alone there, apart from retired ones, takes them along as well: the
+   * address may only have got another name.
+   */
   #move(proxy: BookProxy, exit: string): void {
     proxy.exit = exit;
     const [old, account] = [proxy.account, this.#accountOf(proxy.id, exit)];

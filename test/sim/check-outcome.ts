@@ -2,7 +2,7 @@
 import type { UseReported } from "../../events/outcome.ts";
 import { type Court, short } from "./court.ts";
 
-/** What workers have sent: the classes that a use may have been reported with. */
+/** The outcomes that workers have sent: for each use, the classes with which it may have been reported. */
 export class Sent {
   readonly #classes = new Map<string, Set<string>>();
 

@@ -1,6 +1,7 @@
-// The promise itself: in no window does the target see more requests of an exit than the limit. It knows only when each
-// request arrived, and what was promised when its use was granted: that no more come through that exit than the limit,
-// with all that was granted through an exit of that name, and all that counts there since proxies have moved.
+// The promise itself: in no window does the target see more requests of an exit than the limit. The check knows only
+// when each request arrived, and the promise that was made when its use was granted: together with all uses that count
+// at that exit, no more requests come than the limit. These are the uses that were granted through an exit of that
+// name, and those that count there because proxies have moved.
 import type { BookLease } from "./account.ts";
 import { type Court, short } from "./court.ts";
 
@@ -9,7 +10,7 @@ const widestMs = 6000;
 
 export class RateChecker {
   readonly #court: Court;
-  /** Exits that the target saw exactly at their limit: without any, the check has nothing to bite on. */
+  /** Exits that the target saw exactly at their limit: if there are none, the check proves nothing. */
   readonly atLimit = new Set<string>();
   arrivals = 0;
   #recent: { at: number; lease: BookLease }[] = [];
@@ -32,7 +33,7 @@ export class RateChecker {
     }
   }
 
-  /** What was promised with this grant. */
+  /** Checks the promise that was made with this grant. */
   #check(latest: BookLease): void {
     const { now } = this.#court.world;
     for (const { windowMs, limit, from } of latest.rates) {

@@ -46,7 +46,7 @@ export function checkSettled(court: Court, service: SimService): void {
   }
 }
 
-/** What the stream's message says, as far as it can be read. */
+/** The outcomes in a message of the stream, as far as they can be read. */
 function outcomesIn(bytes: Uint8Array): { leaseId: string; n: number; missing: boolean }[] {
   try {
     const body: unknown = JSON.parse(Buffer.from(bytes).toString());

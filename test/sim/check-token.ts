@@ -8,7 +8,7 @@ import { type Court, short } from "./court.ts";
 import type { Ask } from "./service.ts";
 import { secretMark } from "./setting.ts";
 
-/** What the site gives for a refresh. */
+/** The value that the site gives for a refresh. */
 export const valueOf = (tokenId: string): string => `${secretMark}${tokenId}`;
 
 /** A request for a token, from its arrival at the site. */
@@ -30,7 +30,7 @@ export class TokenChecker {
   /** When the request for it reached the site, and how long it lives from then on. */
   readonly #lives = new Map<string, { visitedAt?: number; lifeMs?: number }>();
   #asks: Ask[] = [];
-  /** What the event before this one must lead to. */
+  /** The token that the event before this one rejected. */
   #rejected: string | undefined;
 
   /** @param aheadMs how far the pool's time may be ahead of true time. */
@@ -137,7 +137,7 @@ export class TokenChecker {
     if (value !== valueOf(id)) this.#find(`${id} is given out with another token's value`);
   }
 
-  /** Of a value that a leader had in time, and another one found, it may be written later. */
+  /** If a leader had the value in time, and the next leader found it, the event may be written after the deadline. */
   #minted({ tokenId, expiresAt }: TokenMinted): void {
     const { tokens, at } = this.#court.book;
     const { deadlineAt = 0 } =

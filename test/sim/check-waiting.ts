@@ -24,7 +24,7 @@ export class WaitingChecker {
   readonly #lastTurn = new Map<Life, Turned>();
   #suspicions: { ask: Ask; checker: "fairness" | "waiting"; sentence: string; turn: Turned }[] = [];
   #forks = 0;
-  /** Results of refreshes are decided some time after they were asked: which, and the turns that may have. */
+  /** Results of refreshes that are not decided yet: a later turn decides them. `#mixed` has the turns that may have. */
   #results: Ask[] = [];
   readonly #mixed = new WeakSet<Turned>();
 
@@ -149,7 +149,7 @@ export class WaitingChecker {
     const { book } = this.#court;
     const turn = this.#lastTurn.get(ask.life);
     const answer = ask.answer ?? {};
-    // One that came before may be decided only now: what it added is in the events.
+    // A request of an earlier turn may be decided only now. The events then show the proxies that it added.
     const alone =
       turn?.asks.every((each) => each === ask || !changing.test(each.verb)) === true &&
       !turn.events.some((event) => /^{"type":"Proxy(Added|Changed)"/.test(event));

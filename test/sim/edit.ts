@@ -8,7 +8,7 @@ export interface Edit {
 }
 
 export interface Fault {
-  /** What it breaks, in one sentence. */
+  /** Its effect, in one sentence. */
   what: string;
   edits: readonly Edit[];
   /** The first finding must come from one of these checkers, or from the audit. */

@@ -378,7 +378,8 @@ export function broken({ what, edits }: Pick<Fault, "what" | "edits">, file: str
 }
 
 /**
- * No fault: what an exit of very many proxies does in several commits can be made to happen to one of a few (`narrow`).
+ * Not a fault. An exit of very many proxies needs several commits for its rests. With `narrow`, an exit of a few needs
+ * several, too.
  */
 export const narrowed: readonly Edit[] = [
   core(
@@ -389,9 +390,9 @@ export const narrowed: readonly Edit[] = [
 ];
 
 /**
- * From now on, whatever this thread loads can be narrowed. A module that is imported with `?fault=name` has the fault,
- * and so has whatever it imports, anew: a thread that has tried one fault tries the next one with packages and schemas
- * that are loaded. To be called before the modules are loaded.
+ * From now on, sources that this thread loads can be narrowed. A module that is imported with `?fault=name` has the
+ * fault. Its own imports are loaded anew, with the fault as well. So a thread can try one fault after another, and
+ * loads packages and schemas only once. Call it before the modules are loaded.
  */
 export function breakOnLoad(): void {
   const stripped = new Map<string, string>();

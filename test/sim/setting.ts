@@ -154,7 +154,7 @@ export interface Entry {
   limits?: Record<string, unknown>;
 }
 
-/** What no text of the service but a lease may contain. */
+/** A mark in each secret. No text of the service except a lease may contain it. */
 export const secretMark = "hush-hush-hush-";
 
 /** Some share an exit with another one, some have logins, some limits of their own. */

@@ -1,4 +1,4 @@
-// What the steps of a plan do: workers ride, an operator changes things, and the world fails.
+// The steps of a plan: workers lease and report, an operator changes things, and the world fails.
 import { isRefusal } from "../../protocol/refusal.ts";
 import type { Plan, Step } from "./plan.ts";
 import { ask, ride, someToken, type Worker } from "./ride.ts";

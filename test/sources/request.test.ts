@@ -98,8 +98,8 @@ test("reports the place of a mistake in the file, and hides the content there", 
   for (const [text, why] of [
     ['{"sources": [\n  {"name": "s3cret",}\n]}', "it is not JSON, from line 2 on (expected"],
     ['{"sources": [{"name": s3cret}]}', "it is not JSON (expected"],
-    ["[]", "it is not such an object (expected"],
-    ['"s3cret"', "it is not such an object (expected"],
+    ["[]", "it has another form (expected"],
+    ['"s3cret"', "it has another form (expected"],
     ['{"sources": [{"name": "x"}]}', "sources.0.from: is missing; it must be an object; the sources stay"],
   ] as const) {
     said.length = 0;

@@ -109,7 +109,7 @@ export function configure(...configured: object[]): void {
   writeFileSync(join(folder, "sources.json"), text);
 }
 
-/** @param options.seen the folder for what the sources have named. */
+/** @param options.seen the folder for the entries that the sources have named. */
 export async function startWith({ seen = join(folder, "seen"), mayBeWrong = false } = {}): Promise<void> {
   const log = pino({ level: "warn" }, { write: (line: string) => void said.push(line) });
   const ports = { front: bus, pools: poolsOver(bus), clock, log };

@@ -1,4 +1,4 @@
-// The secrets in a users file: what is stored in the clear, what as a hash, and what an earlier file had.
+// The secrets in a users file: those in the clear, those that are hashed, and those in an earlier version's file.
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

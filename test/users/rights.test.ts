@@ -1,5 +1,5 @@
-// What each user may do on NATS and what it must not, tested on the wire. This includes the detour in which the answer
-// to an allowed request is sent to a forbidden subject.
+// The rights of each user on NATS, and their bounds, tested on the wire. This includes a detour: an allowed request
+// whose answer would go to a forbidden subject.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,4 +1,5 @@
-// What each role may do, over NATS and over HTTP. The tables are those of the contract (§1.2, §4.1, §4.3), written out.
+// The rights of each role, over NATS and over HTTP. The tables are those of the contract (§1.2, §4.1, §4.3), written
+// out.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,6 +1,6 @@
-// What an exit counts of grants through another exit. A proxy that was alone at its exit and moves takes the grants
-// along, and also leaves them behind. The old exit is kept as a past exit, and both exits count it from then on. So
-// nothing is counted twice, however often the proxy moves.
+// The grants through another exit that an exit counts. If a proxy that was alone at its exit moves, both exits count
+// its grants: the old exit is kept as a past exit, and both refer to it. So nothing is counted twice, however often the
+// proxy moves.
 import type { ExitModel } from "./entities.ts";
 
 /** The exits that count the grants through this one. */

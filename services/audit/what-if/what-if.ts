@@ -1,5 +1,5 @@
-// What would have happened under another policy. The service's own decisions decide the recorded requests, and the result
-// is shown beside the record. The independent checker checks and counts both histories in the same way.
+// Replays a ledger under another policy. The service's own decisions decide the recorded requests, and the result is
+// shown beside the record. The independent checker checks and counts both histories in the same way.
 import type { Event } from "../../../events/event.ts";
 import { exitRuleNames } from "../../../events/refusal.ts";
 import { Fault } from "../../../runtime/fault.ts";
