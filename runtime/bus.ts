@@ -1,7 +1,7 @@
 // Connections to NATS. Ledger, front and follower each have their own, so that a storm of requests cannot stop commits.
 // A connection that is down fails fast. The library would buffer messages meanwhile and discard them at the next dial,
 // so nothing is published while it is down.
-import { createInbox, type Msg, type MsgHdrs, type NatsConnection } from "@nats-io/transport-node";
+import { createInbox, type Msg, type MsgHdrs, type NatsConnection, RequestError } from "@nats-io/transport-node";
 import { dial } from "./dial.ts";
 import { Fault } from "./fault.ts";
 import { readNatsUrl } from "./nats-url.ts";
@@ -144,6 +144,11 @@ export function requestOn(
   const timed = { timeout: timeoutMs, ...(sent === undefined ? {} : { headers: sent }) };
   const reply = bus.up ? bus.nc.request(subject, payload, timed) : down.promise;
   return Promise.race([reply, down.promise]).finally(down.cancel);
+}
+
+/** Nothing subscribes to the subject, so no service has received the request. */
+export function isNoResponders(error: unknown): boolean {
+  return error instanceof RequestError && error.isNoResponders();
 }
 
 /** Whether the server answers on this connection within the time. Answers come after all that it has sent before. */

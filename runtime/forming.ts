@@ -1,7 +1,6 @@
 // A NATS cluster whose servers have not all found each other yet. JetStream has no leader or no suitable servers then,
 // or does not answer at all. That is not a wrong set-up, and it passes.
-import { RequestError } from "@nats-io/transport-node";
-import type { Bus } from "./bus.ts";
+import { type Bus, isNoResponders } from "./bus.ts";
 import { Fault, messageOf } from "./fault.ts";
 import { JsError, jsErrors } from "./jetstream-api.ts";
 
@@ -32,6 +31,5 @@ export async function whenFormed<T>(bus: Bus, act: () => Promise<T>, msMax = for
 function isForming(bus: Bus, error: unknown): boolean {
   if (bus.nc.info?.cluster === undefined) return false;
   const cause = error instanceof Fault ? error.cause : error;
-  if (cause instanceof RequestError) return cause.isNoResponders();
-  return cause instanceof JsError && formingErrors.includes(cause.number);
+  return isNoResponders(cause) || (cause instanceof JsError && formingErrors.includes(cause.number));
 }

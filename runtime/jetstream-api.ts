@@ -1,6 +1,6 @@
 // The few calls of JetStream's API that we make directly: one code path for answers, API errors and "no responders".
 import type { Msg } from "@nats-io/transport-node";
-import { type Bus, requestOn } from "./bus.ts";
+import { type Bus, isNoResponders, requestOn } from "./bus.ts";
 import { Fault } from "./fault.ts";
 
 /** JetStream's error numbers. Its error texts must not be searched instead. */
@@ -31,15 +31,32 @@ export class JsError extends Error {
 const callTimeoutMs = 5000;
 /** A read without an answer for this long is sent again, and then after pauses that double each time. */
 const readAgainMs = 250;
+/** A NATS server that reads its users again has no JetStream for a moment. */
+const absentMsMax = 2000;
+const absentPauseMs = 20;
 /** They change nothing. */
 const isRead = /^STREAM\.(INFO|NAMES|MSG\.GET)\b/;
 
 /** @throws JsError if JetStream refuses the call. Errors of the connection are passed through. */
 export async function callJs<T>(bus: Bus, call: string, request: unknown = ""): Promise<T> {
   const payload = request === "" ? "" : JSON.stringify(request);
-  const ask = (): Promise<Msg> => requestOn(bus, `$JS.API.${call}`, payload, { timeoutMs: callTimeoutMs });
+  const ask = (): Promise<Msg> =>
+    oncePresent(() => requestOn(bus, `$JS.API.${call}`, payload, { timeoutMs: callTimeoutMs }));
   const reply = isRead.test(call) ? await firstAnswer(ask) : await ask();
   return answerOf<T>(reply.string());
+}
+
+/** No server has received a call without responders. So it is repeated, even one that changes something. */
+async function oncePresent(ask: () => Promise<Msg>): Promise<Msg> {
+  const until = performance.now() + absentMsMax;
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!isNoResponders(error) || performance.now() >= until) throw error;
+      await new Promise((resolve) => setTimeout(resolve, absentPauseMs));
+    }
+  }
 }
 
 /** The server that was asked may be gone. An answer to an earlier question counts all the same. */

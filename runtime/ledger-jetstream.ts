@@ -3,9 +3,9 @@
 //
 // Timeouts, 503, 10164 and lost connections all mean "unknown", not "not stored": a publish that timed out has been
 // seen to land later. So the same bytes are sent again with the same expectation until one of the answers is conclusive.
-import { headers, RequestError } from "@nats-io/transport-node";
+import { headers } from "@nats-io/transport-node";
 import { commitHeader } from "../events/commit.ts";
-import { type Bus, requestOn } from "./bus.ts";
+import { type Bus, isNoResponders, requestOn } from "./bus.ts";
 import { Fault, messageOf } from "./fault.ts";
 import { answerOf, brokerNow, isJsError, JsError, jsErrors, storedMessage } from "./jetstream-api.ts";
 import { type Head, type Ledger, lookAgainMs, type Room, type StoredCommit, wentBackwards } from "./ledger.ts";
@@ -190,6 +190,6 @@ function closedBus(cause: unknown): Fault {
 
 function describe(error: unknown): string {
   if (error instanceof JsError) return `JetStream error ${error.number}: ${error.message}`;
-  if (error instanceof RequestError && error.isNoResponders()) return "JetStream does not answer (503)";
+  if (isNoResponders(error)) return "JetStream does not answer (503)";
   return messageOf(error);
 }

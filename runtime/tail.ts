@@ -38,6 +38,8 @@ const usualBatch = { messagesMax: 256, bytesMax: 2 * 1024 ** 2 };
 const pauseMs = 200;
 /** The replica that was asked may be gone. A silence for this long ends a try. After each silence it is twice as long. */
 const silenceMs = { first: 500, max: 5000 };
+/** Where no batch is answered, so many messages are requested alone before another batch is asked for. */
+const aloneMax = 100;
 /** Pauses while a replica is behind. */
 const behindMsMin = 5;
 const behindMsMax = 200;
@@ -80,8 +82,11 @@ async function* once(options: Once, place: Place): AsyncGenerator<StoredMessage>
   const isNew = (message: StoredMessage): boolean => message.seq > place.seq || message.storedAt > place.at;
   let seq = await firstAfter(options, place);
   let readTo = 0;
-  /** Otherwise each message is requested alone, from the stream's leader. Remuda's own streams allow direct gets. */
-  let inBatches = true;
+  /**
+   * How many messages are still requested alone, from the stream's leader. Remuda's own streams allow batches, but a
+   * server that reads its users again answers none for a moment.
+   */
+  let alone = 0;
   let behindMs = behindMsMin;
   while (signal?.aborted !== true) {
     const { mark } = news;
@@ -90,7 +95,7 @@ async function* once(options: Once, place: Place): AsyncGenerator<StoredMessage>
     let hasMore = until !== undefined;
     for (;;) {
       let isBehind = false;
-      if (hasMore && inBatches) {
+      if (hasMore && alone === 0) {
         const batch = await directBatch(bus, stream, { subject, seq, ...bounds, silenceMsMax });
         for (const message of batch.messages) {
           readTo = message.seq;
@@ -98,9 +103,9 @@ async function* once(options: Once, place: Place): AsyncGenerator<StoredMessage>
           if (isNew(message)) yield message;
         }
         if (batch.hasMore) continue;
-        inBatches = batch.isUnanswered !== true;
-        isBehind = inBatches && batch.messages.length === 0;
-      }
+        alone = batch.isUnanswered === true ? aloneMax : 0;
+        isBehind = alone === 0 && batch.messages.length === 0;
+      } else if (alone > 0) alone--;
       const next = await storedMessage(bus, stream, { seq, next_by_subj: subject });
       if (next === undefined) break;
       if (isBehind) await new Promise((resolve) => setTimeout(resolve, behindMs));

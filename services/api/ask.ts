@@ -5,9 +5,9 @@ import { userHeader } from "../../protocol/over-nats.ts";
 import { type Refusal, refuse, requestBytesMax, tooLarge } from "../../protocol/refusal.ts";
 import { requestSubject } from "../../protocol/subjects.ts";
 import type { Verb } from "../../protocol/verbs.ts";
-import { type Bus, requestOn } from "../../runtime/bus.ts";
+import { type Bus, isNoResponders, requestOn } from "../../runtime/bus.ts";
 import type { Ledgers } from "./ledger.ts";
-import { type AnyReply, isNoResponders, sendRefusal } from "./refusal.ts";
+import { type AnyReply, sendRefusal } from "./refusal.ts";
 
 export interface Asked {
   verb: Verb;

@@ -5,12 +5,13 @@ import type { MetricsReply } from "../../protocol/metrics.ts";
 import type { PoolsReply } from "../../protocol/pool.ts";
 import { refuse } from "../../protocol/refusal.ts";
 import { watchers } from "../../protocol/verbs.ts";
+import { isNoResponders } from "../../runtime/bus.ts";
 import { type StallWatch, watchStalls } from "../../runtime/stall.ts";
 import { type Answer, type Asked, replyIn } from "./ask.ts";
 import type { Ledgers } from "./ledger.ts";
 import { Durations, type Family, gauge, histogramSamples, showMetrics } from "./metrics.ts";
 import { poolFamilies } from "./pool-metrics.ts";
-import { isNoResponders, sendRefusal } from "./refusal.ts";
+import { sendRefusal } from "./refusal.ts";
 import type { Api } from "./request.ts";
 import { answers } from "./routes.ts";
 

@@ -13,6 +13,7 @@ import type { FastifyReply } from "fastify";
 import type { Logger } from "pino";
 import { refusalNumbers } from "../../events/refusal.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import { isNoResponders } from "../../runtime/bus.ts";
 import { codeOf, Fault } from "../../runtime/fault.ts";
 import { JsError } from "../../runtime/jetstream-api.ts";
 
@@ -101,10 +102,6 @@ function awayOf(error: unknown): string | undefined {
     return "There was no answer in time. The request may have been carried out nevertheless.";
   if (cause instanceof JsError) return "JetStream cannot answer now.";
   return natsErrors.some((type) => cause instanceof type) ? "The NATS server cannot be reached now." : undefined;
-}
-
-export function isNoResponders(error: unknown): boolean {
-  return error instanceof RequestError && error.isNoResponders();
 }
 
 const natsErrors = [ClosedConnectionError, ConnectionError, DrainingConnectionError, PermissionViolationError];

@@ -5,9 +5,9 @@
 // A leader's last proof shows whether it leads. Its own word does not. A picker takes a pool over only while it reaches
 // the broker itself: its own broken connection must not look like a dead leader, and in an election all leaders are
 // silent.
-import { type Msg, RequestError, type Subscription } from "@nats-io/transport-node";
+import type { Msg, Subscription } from "@nats-io/transport-node";
 import { pickerOfSubject, pickerSubject } from "../../protocol/subjects.ts";
-import { requestOn } from "../../runtime/bus.ts";
+import { isNoResponders, requestOn } from "../../runtime/bus.ts";
 import { type Clock, systemClock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { isInbox } from "../../runtime/responder.ts";
@@ -181,7 +181,7 @@ export class Liveness {
         return sheet;
       } catch (error) {
         if (error instanceof Fault) return "hung"; // The connection is down.
-        if (!(error instanceof RequestError && error.isNoResponders())) continue;
+        if (!isNoResponders(error)) continue;
         unanswered++;
         if (unanswered < given.times) await new Promise((resolve) => setTimeout(resolve, gonePauseMs));
       }

@@ -1,11 +1,12 @@
 // Communication between pickers: requests that only a pool's leader can answer are passed on, and a new leader says
 // that it leads. liveness.ts tells which pools are led.
-import { type Msg, RequestError, type Subscription } from "@nats-io/transport-node";
+import type { Msg, Subscription } from "@nats-io/transport-node";
 import { overNats } from "../../protocol/over-nats.ts";
 import { refuse } from "../../protocol/refusal.ts";
 import { parseJson } from "../../protocol/request.ts";
 import { noticeSubject, noticeSubjects } from "../../protocol/subjects.ts";
 import { type PoolVerb, poolVerbs } from "../../protocol/verbs.ts";
+import { isNoResponders } from "../../runtime/bus.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { Responder } from "../../runtime/responder.ts";
 import type { Leader } from "./leader.ts";
@@ -75,7 +76,8 @@ export class Peers {
       return reply.json<object>();
     } catch (error) {
       const again = { retryAfterMs: 1000 };
-      if (!isUnanswered(error)) return refuse("unavailable", `The leader of the pool ${pool} does not answer.`, again);
+      if (!isNoResponders(error))
+        return refuse("unavailable", `The leader of the pool ${pool} does not answer.`, again);
       // Between two leaders there is no answer either. That is no reason to give the pool up.
       if (await isOpen(this.#buses.ledger, pool).catch(() => true))
         return refuse("unavailable", `The pool ${pool} has no leader at the moment.`, again);
@@ -139,8 +141,4 @@ function noticeIn(message: Msg): { leader: string; term: number } | undefined {
   } catch {
     return undefined;
   }
-}
-
-function isUnanswered(error: unknown): boolean {
-  return error instanceof RequestError && error.isNoResponders();
 }

@@ -1,13 +1,12 @@
 // The few verbs of the protocol with which a source calls the picker. Every failure is a Fault or a value here, a
 // missing answer included. Nothing is retried, because the next reading follows.
-import { RequestError } from "@nats-io/transport-node";
 import type { LeaseReply } from "../../protocol/lease.ts";
 import type { PoolReply, StatsReply } from "../../protocol/pool.ts";
 import type { AddReply, ChangedReply, ExportReply, ProxyReply } from "../../protocol/proxy.ts";
 import { isRefusal, type Refusal } from "../../protocol/refusal.ts";
 import { requestSubject } from "../../protocol/subjects.ts";
 import type { Verb } from "../../protocol/verbs.ts";
-import { type Bus, requestOn } from "../../runtime/bus.ts";
+import { type Bus, isNoResponders, requestOn } from "../../runtime/bus.ts";
 import { Fault } from "../../runtime/fault.ts";
 
 const answerMs = 15_000;
@@ -39,8 +38,7 @@ export function poolsOver(bus: Bus) {
   async function askOrRefusal<Reply extends object>(verb: Verb, pool: string, body: object): Promise<Reply | Refusal> {
     const reply = await requestOn(bus, requestSubject(verb, pool), JSON.stringify(body), { timeoutMs: answerMs }).catch(
       (cause: unknown) => {
-        const isUnanswered = cause instanceof RequestError && cause.isNoResponders();
-        const why = isUnanswered ? `: it is not open (${howToOpen(pool)}), or its picker is away` : "";
+        const why = isNoResponders(cause) ? `: it is not open (${howToOpen(pool)}), or its picker is away` : "";
         throw new PoolAway(`the pool ${pool} does not answer${why}`, { cause });
       },
     );

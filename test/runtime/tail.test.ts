@@ -41,14 +41,14 @@ async function all(messages: AsyncIterable<{ bytes: Uint8Array }>): Promise<stri
 
 const start = { seq: 0, at: 0 };
 
-/** The connection's next direct gets are answered as by a replica that has nothing yet. */
-function behind(bus: Bus, times: number): () => number {
+/** The connection's next direct gets are answered as by a replica that has nothing yet, or as given. */
+function behind(bus: Bus, times: number, answer = headers(404, "Message Not Found")): () => number {
   const publish = bus.nc.publish.bind(bus.nc);
   let left = times;
   bus.nc.publish = (subject, payload, options) => {
     if (!subject.startsWith("$JS.API.DIRECT.GET.") || left === 0) return publish(subject, payload, options);
     left--;
-    publish(options?.reply ?? "", "", { headers: headers(404, "Message Not Found") });
+    publish(options?.reply ?? "", "", { headers: answer });
   };
   return () => left;
 }
@@ -81,6 +81,20 @@ test("follows although the replicas that answer have nothing yet", async () => {
 test("reads a stream without direct gets, message by message", async () => {
   const { bus, stream, subject } = await streamOf("single", ["1", "2", "3"], { allow_direct: false });
   expect(await all(tail({ bus, stream, subject, from: start, until: 5 }))).toEqual(["1", "2", "3"]);
+});
+
+test("reads in batches again after a moment without JetStream", async () => {
+  const texts = Array.from({ length: 110 }, (_, i) => String(i));
+  const { bus, stream, subject } = await streamOf("absent", texts);
+  behind(bus, 1, headers(503, "No Responders"));
+  const publish = bus.nc.publish.bind(bus.nc);
+  let batches = 0;
+  bus.nc.publish = (subject, ...more) => {
+    if (subject.startsWith("$JS.API.DIRECT.GET.")) batches++;
+    publish(subject, ...more);
+  };
+  expect(await all(tail({ bus, stream, subject, from: start, until: 219 }))).toEqual(texts);
+  expect(batches).toBe(2); // The second one after a hundred messages that were requested alone.
 });
 
 test("ends when the messages up to the bound are removed while it reads", async () => {
