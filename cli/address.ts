@@ -1,5 +1,5 @@
-// The address of the service of a data directory. The service writes it when it is ready, so that every command finds it.
-// REMUDA_NATS_URL overrides it. The written address has no login: logins are in the users file.
+// The address of the service of a data directory. The service writes it when it is ready, so that every command finds
+// it. REMUDA_NATS_URL overrides it. The written address has no login: logins are in the users file.
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Config } from "../runtime/config.ts";

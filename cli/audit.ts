@@ -1,5 +1,5 @@
-// `remuda audit …`: answers from a ledger alone. It is read with an auditor's rights, or from a sealed file, which needs no
-// running service.
+// `remuda audit …`: answers from a ledger alone. It is read with an auditor's rights, or from a sealed file, which
+// needs no running service.
 import { join } from "node:path";
 import type { Command } from "commander";
 import type { Config } from "../runtime/config.ts";

@@ -1,5 +1,5 @@
-// A command that runs as a child, with the standard input and outputs of this process. Signals are passed on to it. This
-// process ends after it.
+// A command that runs as a child, with the standard input and outputs of this process. Signals are passed on to it.
+// This process ends after it.
 import { type ChildProcess, spawn } from "node:child_process";
 import { constants } from "node:os";
 import { codeOf, messageOf } from "../runtime/fault.ts";

@@ -1,5 +1,5 @@
-// Colour, only on a terminal. NO_COLOR turns it off, FORCE_COLOR turns it on for pipes too. Without colour, the words say
-// the same.
+// Colour, only on a terminal. NO_COLOR turns it off, FORCE_COLOR turns it on for pipes too. Without colour, the words
+// say the same.
 import type { WriteStream } from "node:tty";
 import { styleText } from "node:util";
 

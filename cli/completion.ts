@@ -1,5 +1,5 @@
-// `remuda completion <shell>`: a script that completes commands, options and their choices. It is made from the commands
-// themselves, and has all words in it, so that a shell need not start Node at each Tab.
+// `remuda completion <shell>`: a script that completes commands, options and their choices. It is made from the
+// commands themselves, and has all words in it, so that a shell need not start Node at each Tab.
 import { Argument, type Command } from "commander";
 import { print } from "./output.ts";
 

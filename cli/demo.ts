@@ -1,6 +1,6 @@
-// `remuda up --demo`: ten real forward proxies on loopback, each with its own exit, and a site to fetch through them. They
-// have a pool of their own. They end with this process, and are retired then. If this process is killed, the next start
-// retires them: a file lists them.
+// `remuda up --demo`: ten real forward proxies on loopback, each with its own exit, and a site to fetch through them.
+// They have a pool of their own. They end with this process, and are retired then. If this process is killed, the next
+// start retires them: a file lists them.
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { startProxies } from "../demo/proxies.ts";
@@ -69,7 +69,10 @@ export async function startDemo(pools: PoolPort, dataDir: string): Promise<Demo>
   };
 }
 
-/** Retires the proxies of an earlier demo, if there was one, and closes its pool. Nothing listens at their addresses any more. */
+/**
+ * Retires the proxies of an earlier demo, if there was one, and closes its pool. Nothing listens at their addresses any
+ * more.
+ */
 export async function endLastDemo(pools: () => PoolPort | Promise<PoolPort>, dataDir: string): Promise<void> {
   const urls = urlsIn(dataDir);
   if (urls === undefined) return;

@@ -1,6 +1,6 @@
-// A process and its descendants. A shell that is killed leaves its children running, and they would go on making requests.
-// Only Linux lists descendants. Elsewhere only the process itself is known. A descendant that detaches from its parents
-// before it is first seen is not found.
+// A process and its descendants. A shell that is killed leaves its children running, and they would go on making
+// requests. Only Linux lists descendants. Elsewhere only the process itself is known. A descendant that detaches from
+// its parents before it is first seen is not found.
 import { readdirSync, readFileSync } from "node:fs";
 import { birthOf, isAlive, type ProcessRecord } from "../runtime/broker/record.ts";
 import { resultOr } from "../runtime/fault.ts";

@@ -1,5 +1,5 @@
-// The doctor's checks of the broker. Does it answer? Is it new enough? Does it write to disk before it acknowledges? Do its
-// streams suit the ledgers? Does its clock agree with this machine's?
+// The doctor's checks of the broker. Does it answer? Is it new enough? Does it write to disk before it acknowledges? Do
+// its streams suit the ledgers? Does its clock agree with this machine's?
 import { ledgerStream, outcomesStream } from "../protocol/subjects.ts";
 import { compareVersions, oldestVersion, parseVersion } from "../runtime/broker/executable.ts";
 import { readInfo } from "../runtime/broker/info.ts";

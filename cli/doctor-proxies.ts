@@ -155,8 +155,8 @@ function sharing(proxies: readonly ProxyReply[]): string {
 }
 
 /**
- * Each pool keeps its own limits. If two pools use an exit for one site, the site sees the sum. Pools for different sites
- * may share exits.
+ * Each pool keeps its own limits. If two pools use an exit for one site, the site sees the sum. Pools for different
+ * sites may share exits.
  */
 export function sharedExits(looks: readonly PoolLook[]): Finding[] {
   const looksByExit = new Map<string, Set<PoolLook>>();

@@ -1,5 +1,5 @@
-// An event of a ledger as a line for people: the time, the type, the proxy, and the details, in the words of the ledger. An
-// event of a later version is shown with its fields.
+// An event of a ledger as a line for people: the time, the type, the proxy, and the details, in the words of the
+// ledger. An event of a later version is shown with its fields.
 
 import type { CommitEnvelope } from "../events/commit.ts";
 import type { Event } from "../events/event.ts";

@@ -1,8 +1,8 @@
 // `remuda exec -- <command>`: runs a command through a leased proxy. It passes the proxy to the command in the usual
 // variables, renews the lease while the command runs, reports an outcome by the exit code, and releases the lease.
 //
-// No request leaves after the end of the lease: if the lease cannot be renewed, the command is ended. If this process is
-// killed by SIGKILL, the command goes on. Use a supervisor if that matters.
+// No request leaves after the end of the lease: if the lease cannot be renewed, the command is ended. If this process
+// is killed by SIGKILL, the command goes on. Use a supervisor if that matters.
 import { basename } from "node:path";
 import { type Command, Option } from "commander";
 import { type Reason, reasons } from "../events/outcome.ts";
@@ -130,8 +130,8 @@ async function giveBack(
 }
 
 /**
- * One outcome for the whole run, as the last use. The command may report the other uses itself. An end that the proxy did
- * not cause (a signal, a command that was not found) is neutral.
+ * One outcome for the whole run, as the last use. The command may report the other uses itself. An end that the proxy
+ * did not cause (a signal, a command that was not found) is neutral.
  */
 function outcomeOf(
   { leaseId, uses }: LeaseReply,

@@ -1,5 +1,5 @@
-// `remuda proxies export`: a pool's proxies, with their credentials, as a list that `remuda proxies add` reads again. Under
-// the key of the same installation they keep their ids. They keep labels and limits that the format can hold.
+// `remuda proxies export`: a pool's proxies, with their credentials, as a list that `remuda proxies add` reads again.
+// Under the key of the same installation they keep their ids. They keep labels and limits that the format can hold.
 import { type Command, Option } from "commander";
 import { proxyStates } from "../events/proxy.ts";
 import { readList } from "../lists/list.ts";

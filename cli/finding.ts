@@ -1,5 +1,5 @@
-// The doctor's findings: a sentence about one subject, its severity, and what to do. A check that fails or takes too long
-// is also a finding. The other checks go on.
+// The doctor's findings: a sentence about one subject, its severity, and what to do. A check that fails or takes too
+// long is also a finding. The other checks go on.
 
 import { given } from "../protocol/given.ts";
 import { messageOf } from "../runtime/fault.ts";

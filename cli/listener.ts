@@ -1,4 +1,5 @@
-// Which process listens on a port of this machine. Only Linux tells, and only about processes that this user may inspect.
+// Which process listens on a port of this machine. Only Linux tells, and only about processes that this user may
+// inspect.
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { resultOr } from "../runtime/fault.ts";
 

@@ -1,6 +1,6 @@
-// Adds lists of proxies to a pool. The lists are read here, so that each unreadable entry is reported with its file, place
-// and reason. The others are sent in requests of a bounded size, and the service counts the results. Passwords are never
-// shown.
+// Adds lists of proxies to a pool. The lists are read here, so that each unreadable entry is reported with its file,
+// place and reason. The others are sent in requests of a bounded size, and the service counts the results. Passwords
+// are never shown.
 
 import type { Readable } from "node:stream";
 import {

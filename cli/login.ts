@@ -88,8 +88,8 @@ export function natsUrlAs(config: Config, url: string, name: string): string {
 }
 
 /**
- * Is the login in this URL in the users file of its server, as after `eval "$(npx remuda env)"`? A command that can read
- * that file may log in as any user.
+ * Is the login in this URL in the users file of its server, as after `eval "$(npx remuda env)"`? A command that can
+ * read that file may log in as any user.
  */
 export function isOurLogin(config: Config, url: string): boolean {
   if (config.natsUsers === undefined && !isManaged(config, url)) return false;

@@ -60,8 +60,8 @@ export function showField(key: string, value: unknown): string {
 }
 
 /**
- * The columns of a list. Widths only grow, so that later pages stay aligned. On a terminal no line wraps: it is cut, and
- * ends with `…`.
+ * The columns of a list. Widths only grow, so that later pages stay aligned. On a terminal no line wraps: it is cut,
+ * and ends with `…`.
  */
 export class Table {
   readonly #names: readonly string[];

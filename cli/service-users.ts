@@ -1,5 +1,5 @@
-// A users file for each service that runs alone, with only the logins that it needs. They are made from the users file of
-// the installation. After that, only the commands that add users need the original.
+// A users file for each service that runs alone, with only the logins that it needs. They are made from the users file
+// of the installation. After that, only the commands that add users need the original.
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { hasKey, withHash } from "../runtime/credentials.ts";

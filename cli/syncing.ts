@@ -1,5 +1,5 @@
-// Does the broker write to disk before it acknowledges (`sync_interval: always`)? The configuration of the managed broker
-// tells. Another broker tells in its monitoring, if it may be read. The client protocol does not tell.
+// Does the broker write to disk before it acknowledges (`sync_interval: always`)? The configuration of the managed
+// broker tells. Another broker tells in its monitoring, if it may be read. The client protocol does not tell.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Bus } from "../runtime/bus.ts";

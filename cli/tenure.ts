@@ -1,6 +1,6 @@
-// Keeps a lease for as long as its holder needs it. It is renewed when half of its time is over, until the service refuses.
-// No use may be made after `leftMs`, counted on this machine's monotonic clock from the moment of the request. So the
-// holder is warned a little earlier, and notified at the end.
+// Keeps a lease for as long as its holder needs it. It is renewed when half of its time is over, until the service
+// refuses. No use may be made after `leftMs`, counted on this machine's monotonic clock from the moment of the request.
+// So the holder is warned a little earlier, and notified at the end.
 import type { LeaseReply } from "../protocol/lease.ts";
 import type { Clock } from "../runtime/clock.ts";
 

@@ -1,5 +1,5 @@
-// `remuda user …`: the users that may lease from other machines. A change takes effect at once if the service runs, or at
-// its next start.
+// `remuda user …`: the users that may lease from other machines. A change takes effect at once if the service runs, or
+// at its next start.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";

@@ -1,5 +1,5 @@
-// `remuda watch`: the events of a pool as they happen, read from its ledger with an auditor's rights. The hosts and ports
-// of proxies come from the events, and from the service if it answers.
+// `remuda watch`: the events of a pool as they happen, read from its ledger with an auditor's rights. The hosts and
+// ports of proxies come from the events, and from the service if it answers.
 import { spawn } from "node:child_process";
 import { fstatSync } from "node:fs";
 import { type Command, InvalidArgumentError } from "commander";

@@ -169,7 +169,7 @@ export class Blocks {
     });
   }
 
-  /** There is neither a lease nor a request here, only what was learned of the size. */
+  /** There is neither a lease nor a request here, only the learned size. */
   get empty(): boolean {
     return this.#waiters.size + this.#avoiding.size + this.#open.size + this.#asks === 0;
   }
@@ -322,8 +322,8 @@ export class Blocks {
 }
 
 /**
- * Whether a refused request for another proxy may be granted in time. If all others were excluded or at rest for longer,
- * its caller would wait for nothing. Leases may be given back early, and rests do not end early.
+ * Whether a refused request for another proxy may be granted in time. If all others were excluded or at rest for
+ * longer, its caller would wait for nothing. Leases may be given back early, and rests do not end early.
  */
 function isWorthWaiting(error: unknown, leftMs: number): boolean {
   if (!(error instanceof RemudaRefusal) || error.limitedBy === undefined) return false;

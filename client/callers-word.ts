@@ -1,5 +1,5 @@
-// The caller's own word on an answer. Only the caller knows that a page with status 200 is a captcha. The outcome of the
-// last request of a fetch waits for that word, at most until the lease's end.
+// The caller's own word on an answer. Only the caller knows that a page with status 200 is a captcha. The outcome of
+// the last request of a fetch waits for that word, at most until the lease's end.
 import type { Response } from "undici";
 import type { Outcome } from "../protocol/wire.ts";
 import type { Use } from "./block.ts";
@@ -18,7 +18,7 @@ const classes = [
 ] as const;
 export type AnswerClass = (typeof classes)[number];
 
-/** Undefined: the policy classifies the answer. To read the body, read that of a clone. */
+/** Undefined: the policy classifies the answer. Read the body only from a clone. */
 export type Classify = (response: Response) => AnswerClass | undefined | Promise<AnswerClass | undefined>;
 
 type Send = (use: Use, outcome: Outcome) => void;
@@ -50,7 +50,7 @@ export class CallersWord {
     if (use.block.ended) this.#settle();
   }
 
-  /** @throws what the caller's function throws; RemudaFault "wrong-options". The answer then counts by its status. */
+  /** @throws the error of the caller's function; RemudaFault "wrong-options". The answer then counts by its status. */
   async about(response: Response): Promise<void> {
     try {
       const word = await this.#classify?.(response);

@@ -27,7 +27,8 @@ export class RemudaRefusal extends Error {
  * `no-connection` no service answers there · `no-answer` sent, but no reply in time: it may have been done ·
  * `not-allowed` credentials refused · `wrong-options` a mistake in a call · `not-remuda` another program answers there
  * · `closed` this client is closed · `queue-full` too many requests wait here · `lease-over` the lease's time or uses
- * are over · `report-lost` outcomes could not be delivered · `report-late` a report came after the outcome had been sent.
+ * are over · `report-lost` outcomes could not be delivered · `report-late` a report came after the outcome had been
+ * sent.
  */
 export type FaultCode =
   | "no-connection"

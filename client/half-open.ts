@@ -1,5 +1,6 @@
-// Ends a connection to NATS that hears nothing any more while it has bytes to send. The library notices that it is stale,
-// and then waits for the callback of an empty write behind those bytes, which never comes. So it would never dial again.
+// Ends a connection to NATS that hears nothing any more while it has bytes to send. The library notices that it is
+// stale, and then waits for the callback of an empty write behind those bytes, which never comes. So it would never
+// dial again.
 import type { NatsConnection } from "@nats-io/transport-node";
 
 /** A connection without bytes to send ends at once. */

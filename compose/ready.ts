@@ -1,5 +1,5 @@
-// The health check of the api's container: does /readyz say that every open pool is led and caught up? It asks with a key
-// of the api's own users file, since in a container HTTP listens beyond loopback. Its output has no key in it.
+// The health check of the api's container: does /readyz say that every open pool is led and caught up? It asks with a
+// key of the api's own users file, since in a container HTTP listens beyond loopback. Its output has no key in it.
 import { readConfig } from "../runtime/config.ts";
 import { readUsers } from "../runtime/users.ts";
 

@@ -13,8 +13,9 @@ import { names, percent, tableOf } from "./table.ts";
 
 const usage = `npm run demo -- [--window 60s] [--windows n] [--proxies 10] [--workers 4] [--seed 1]
 
-Ten forward proxies on loopback, each leaving from an address of its own, and for each way of picking a target that bans an
-address for good at its 31st request within the window. --window 5s scales all times, so that it takes less than a minute.`;
+Ten forward proxies run on loopback. Each has an exit address of its own. Each way of picking gets a target of its own,
+which bans an address for good at its 31st request within the window. --window 5s scales all times, so that the demo
+takes less than a minute.`;
 const limit = 30;
 const interrupted = 130;
 const signalMsMax = 200;

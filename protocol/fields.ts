@@ -1,5 +1,5 @@
-// The fields of a request before its schema reads them. Clients in other languages write `null` for an absent value, and
-// fractions for amounts. A field that is not known here is ignored, and the reply names it.
+// The fields of a request before its schema reads them. Clients in other languages write `null` for an absent value,
+// and fractions for amounts. A field that is not known here is ignored, and the reply names it.
 import { z } from "zod";
 import { nearestName } from "./nearest-name.ts";
 

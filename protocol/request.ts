@@ -33,7 +33,10 @@ export const tooDeep = refuse("invalid-request", "The body is nested too deeply:
 
 const tooMuch = refuse("too-large", "This JSON needs too much memory to be read. Send it in parts, or as lines.");
 
-/** Whether the parsed value, or parsing itself, would take more memory than this. Estimated by what JSON consists of. */
+/**
+ * Whether the parsed value, or parsing itself, would take more memory than this. Estimated from the number of its
+ * objects, lists and values.
+ */
 export function isTooMuch(text: string, bytesMax: number): boolean {
   if (text.length <= smallChars) return false;
   let bytes = 0;

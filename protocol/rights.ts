@@ -3,7 +3,8 @@
 //
 // The ledger has an account of its own, because rights alone do not guard it. A user that may publish with a reply
 // subject of its choice (an outcome, a JetStream call) makes the server write the answer to that subject. Within WORK,
-// such an answer reaches no ledger. Auditors are in an account without JetStream, into which only read calls are passed.
+// such an answer reaches no ledger. Auditors are in an account without JetStream, into which only read calls are
+// passed.
 import {
   ledgerStream,
   ledgerSubjects,

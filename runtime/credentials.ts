@@ -1,5 +1,5 @@
-// The secrets of a user, and their hashes. A user has one secret, its password for NATS: 256 random bits. Its key for HTTP
-// is derived from that, so the users file has only the key's hash. The NATS server's configuration has only the
+// The secrets of a user, and their hashes. A user has one secret, its password for NATS: 256 random bits. Its key for
+// HTTP is derived from that, so the users file has only the key's hash. The NATS server's configuration has only the
 // password's hash. Nothing here may enter a message.
 import { createHash, createHmac, randomBytes } from "node:crypto";
 

@@ -36,8 +36,8 @@ export function readSecretIfThere(path: string): string | undefined {
 }
 
 /**
- * @throws Fault "fix-setup" if other users of this machine may read or change the file. A file on a read-only mount, such
- * as a container's secret, is accepted: its mode cannot be changed from here.
+ * @throws Fault "fix-setup" if other users of this machine may read or change the file. A file on a read-only mount,
+ * such as a container's secret, is accepted: its mode cannot be changed from here.
  */
 export function refuseOpenFile(path: string): void {
   const mode = statSync(path).mode & 0o777;

@@ -2,7 +2,8 @@
 // one that its writer has seen. That compare-and-set is the fence.
 //
 // Timeouts, 503, 10164 and lost connections all mean "unknown", not "not stored": a publish that timed out has been
-// seen to land later. So the same bytes are sent again with the same expectation until one of the answers is conclusive.
+// seen to land later. So the same bytes are sent again with the same expectation until one of the answers is
+// conclusive.
 import { headers } from "@nats-io/transport-node";
 import { commitHeader } from "../events/commit.ts";
 import { type Bus, isNoResponders, requestOn } from "./bus.ts";

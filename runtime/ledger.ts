@@ -49,8 +49,8 @@ export interface Ledger {
 }
 
 /**
- * On a cluster, a server that was cut off may answer as the stream's leader for up to ten seconds, and does not have the
- * last commits. So a ledger that ends too early is looked at again for this long before it counts as damaged.
+ * On a cluster, a server that was cut off may answer as the stream's leader for up to ten seconds, and does not have
+ * the last commits. So a ledger that ends too early is looked at again for this long before it counts as damaged.
  */
 export const lookAgainMs = 15_000;
 

@@ -1,5 +1,5 @@
-// The log of a process: one JSON object per line, or text on a terminal. A line has `time` (ISO 8601), `level` (a word),
-// `service`, `version` and `msg`, and `pool`, `user`, `leaseId` and `requestId` where they apply.
+// The log of a process: one JSON object per line, or text on a terminal. A line has `time` (ISO 8601), `level` (a
+// word), `service`, `version` and `msg`, and `pool`, `user`, `leaseId` and `requestId` where they apply.
 //
 // A repeated line passes once a minute, with the number of times that it came meanwhile (`repeated`). So the refusals
 // and administrative acts at `info` are a sample. Details that were asked for (`debug`, `trace`) and `fatal` always

@@ -121,7 +121,9 @@ export class Loop {
     return this.isSure && this.#clock.monotonic() - this.#provenOn < proofMs;
   }
 
-  /** False: another leader may have taken over in a gap of this process's life, and nothing may be said without a proof. */
+  /**
+   * False: another leader may have taken over in a gap of this process's life, and nothing may be said without a proof.
+   */
   get isSure(): boolean {
     return this.#provenOn >= this.#gapOn();
   }

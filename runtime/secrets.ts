@@ -149,7 +149,9 @@ export async function openSecrets(
       await entries.put(name, sealed({ [id]: secret }));
       note(name, { [id]: secret });
     },
-    /** Stores the owner of an id, unless one is already stored. Returns the stored owner, whichever process wrote it. */
+    /**
+     * Stores the owner of an id, unless one is already stored. Returns the stored owner, whichever process wrote it.
+     */
     async claim(id: string, by: string): Promise<string> {
       const present = known.get(id);
       if (present !== undefined) return present;

@@ -36,7 +36,9 @@ export interface TailOptions {
 
 const usualBatch = { messagesMax: 256, bytesMax: 2 * 1024 ** 2 };
 const pauseMs = 200;
-/** The replica that was asked may be gone. A silence for this long ends a try. After each silence it is twice as long. */
+/**
+ * The replica that was asked may be gone. A silence for this long ends a try. After each silence it is twice as long.
+ */
 const silenceMs = { first: 500, max: 5000 };
 /** Where no batch is answered, so many messages are requested alone before another batch is asked for. */
 const aloneMax = 100;
@@ -45,8 +47,8 @@ const behindMsMin = 5;
 const behindMsMax = 200;
 
 /**
- * Ends when aborted, when `until` is reached or has been removed, or when the connection is closed. While the broker is away it waits and
- * retries. `onTrouble` gets the reason.
+ * Ends when aborted, when `until` is reached or has been removed, or when the connection is closed. While the broker is
+ * away it waits and retries. `onTrouble` gets the reason.
  */
 export async function* tail(options: TailOptions): AsyncGenerator<StoredMessage> {
   const { bus, stream, until } = options;

@@ -14,7 +14,9 @@ import type { Turn } from "./decide/turn.ts";
 import type { Proxy } from "./fold/state.ts";
 import { unreachable } from "./structures/unreachable.ts";
 
-/** No answer yet: another event was decided first, and it may concern earlier requests. Decide again in the next turn. */
+/**
+ * No answer yet: another event was decided first, and it may concern earlier requests. Decide again in the next turn.
+ */
 export type Later = "later";
 
 const done: Answer = { settled: true };

@@ -80,9 +80,9 @@ export function breachesIn(source: string, file: string): string[] {
 }
 
 /**
- * One cycle for each group of files that import each other: the shortest through the group's first file, each file once,
- * in the order of the imports. An `import type` and an `import()` count like any other import, because a reader follows
- * them all the same.
+ * One cycle for each group of files that import each other: the shortest through the group's first file, each file
+ * once, in the order of the imports. An `import type` and an `import()` count like any other import, because a reader
+ * follows them all the same.
  */
 export function importCycles(sources: Sources): string[][] {
   const targets = targetsIn(sources);
@@ -104,7 +104,9 @@ export function importsIn(sources: Sources): (file: string) => ReadonlySet<strin
   return (file) => reachable(file, targets);
 }
 
-/** The packages that are loaded together with these files, before anything is called: `import()` and types load none. */
+/**
+ * The packages that are loaded together with these files, before anything is called: `import()` and types load none.
+ */
 export function packagesWith(sources: Sources, files: readonly string[]): ReadonlySet<string> {
   const packages = new Set<string>();
   const loaded = new Set(files);

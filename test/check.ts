@@ -39,8 +39,8 @@ interface LockEntry {
 }
 
 /**
- * Optional packages for other platforms that a package names and the lock lacks make `npm ci` fail elsewhere. No package
- * may run code when it is installed, and each must be the one that the lock means, by its hash.
+ * Optional packages for other platforms that a package names and the lock lacks make `npm ci` fail elsewhere. No
+ * package may run code when it is installed, and each must be the one that the lock means, by its hash.
  */
 function lockFileGaps(): string[] {
   const lock = JSON.parse(readFileSync(`${root}package-lock.json`, "utf8")) as {

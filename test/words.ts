@@ -1,4 +1,5 @@
-// The guard of plain words (docs/glossary.md): names that the glossary has retired, and lines of pages that are too long.
+// The guard of plain words (docs/glossary.md): names that the glossary has retired, and lines of pages that are too
+// long.
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 

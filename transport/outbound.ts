@@ -1,6 +1,7 @@
 // Which addresses the requests of this installation may reach: token sources, lists at URLs, webhooks, probes and the
-// gateway. A client may name the URL, so a request must not read what only this machine can reach, such as a cloud's
-// metadata service. A name is checked after it has been resolved, and the connection goes to the address that was checked.
+// gateway. A client may name the URL, so a request must not reach a service that only this machine can reach, such as a
+// cloud's metadata service. A name is checked after it has been resolved, and the connection goes to the address that
+// was checked.
 import type { LookupAddress, LookupAllOptions } from "node:dns";
 import { lookup } from "node:dns/promises";
 import { BlockList, isIP, type LookupFunction } from "node:net";

@@ -1,5 +1,5 @@
-// Collects a body that arrives in pieces of any size. Each piece is an object of a hundred bytes and more. A sender that
-// sends single bytes would need so many times its bytes in memory, so small pieces are joined.
+// Collects a body that arrives in pieces of any size. Each piece is an object of a hundred bytes and more. A sender
+// that sends single bytes would need so many times its bytes in memory, so small pieces are joined.
 
 /** Joined once there are so many. */
 const joinedAtOnce = 1000;

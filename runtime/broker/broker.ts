@@ -42,8 +42,8 @@ export type Broker = {
   readonly version: string;
   readonly how: "started" | "adopted";
   /**
-   * A stream that could not be written, because the disk was full, takes no messages until the server restarts. Restarts
-   * it if there is room now. Resolves with whether it did, once the server has ended.
+   * A stream that could not be written, because the disk was full, takes no messages until the server restarts.
+   * Restarts it if there is room now. Resolves with whether it did, once the server has ended.
    */
   thaw(): Promise<boolean>;
   /** Settles when the server is gone and the data directory is free. May be called repeatedly. */

@@ -1,7 +1,7 @@
-// One owner per data directory. A small shell process, the watchdog, holds the kernel's lock for the owner (see lock.ts).
-// When the owner dies in any way, the watchdog ends the broker, waits until it is gone, and exits, which frees the lock.
-// So the broker outlives its owner only briefly, and no process can take the directory while the old broker still
-// writes.
+// One owner per data directory. A small shell process, the watchdog, holds the kernel's lock for the owner (see
+// lock.ts). When the owner dies in any way, the watchdog ends the broker, waits until it is gone, and exits, which
+// frees the lock. So the broker outlives its owner only briefly, and no process can take the directory while the old
+// broker still writes.
 
 import type { ChildProcess } from "node:child_process";
 import { rmSync } from "node:fs";

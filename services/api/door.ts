@@ -5,8 +5,8 @@
 // another site made them. Another port of this machine is another origin: anybody may listen there. Outside loopback a
 // client must also show a key. Liveness checks need no key.
 //
-// A key belongs to a user, whose role says what the request may do. A request without a key may do everything where
-// none is needed.
+// A key belongs to a user, whose role decides the rights of the request. A request without a key may do everything
+// where none is needed.
 import type { IncomingHttpHeaders } from "node:http";
 import { hostname } from "node:os";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
@@ -51,9 +51,12 @@ export function letIn(
   door: Door,
   { headers, rawHeaders, url }: Sent,
 ): { user: HttpUser } | { refusal: Refusal; status: 400 | 401 | 403 } {
-  // A proxy in between may go by one of them, and this service by the other (RFC 9112, 3.2).
+  // A proxy in between may read the first of them, and this service the second (RFC 9112, 3.2).
   if (rawHeaders.filter((text, i) => i % 2 === 0 && text.toLowerCase() === "host").length > 1)
-    return { refusal: refuse("invalid-request", "Host: is there twice. Send one.", { field: "Host" }), status: 400 };
+    return {
+      refusal: refuse("invalid-request", "The Host header was sent twice. Send it once.", { field: "Host" }),
+      status: 400,
+    };
   const foreign = refusalOfSender(headers, door);
   if (foreign !== undefined) return { refusal: foreign, status: 403 };
   const { authorization = "" } = headers;

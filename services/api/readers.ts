@@ -1,6 +1,6 @@
-// Bounds the clients that follow ledgers: in total, and for each user's key. Each holds one batch of commits at most, so
-// their memory is bounded as well. A reader is counted before anything is awaited for it. All of them together get at
-// most half of the process's time, so that fast readers of a long ledger do not hold up requests.
+// Bounds the clients that follow ledgers: in total, and for each user's key. Each holds one batch of commits at most,
+// so their memory is bounded as well. A reader is counted before anything is awaited for it. All of them together get
+// at most half of the process's time, so that fast readers of a long ledger do not hold up requests.
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 
 /** Each may hold a batch and one commit more: half a megabyte. */

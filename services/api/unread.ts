@@ -1,6 +1,7 @@
 // Bounds the answers that clients have not read. A client may ask for much and read nothing. Its answers would stay in
-// memory for as long as it likes, and many such clients would use it up. So all of them together have a bound. Beyond it
-// the connections whose answers have waited longest are closed: a client that reads has its answer within milliseconds.
+// memory for as long as it likes, and many such clients would use it up. So all of them together have a bound. Beyond
+// it the connections whose answers have waited longest are closed: a client that reads has its answer within
+// milliseconds.
 import type { Socket } from "node:net";
 import { onHangUp } from "./hang-up.ts";
 import type { Api } from "./request.ts";

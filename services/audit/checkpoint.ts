@@ -1,6 +1,6 @@
-// Checkpoints: states along a ledger, kept so that any moment is a few seconds away. The ledger must have exactly the commit
-// that a checkpoint names, by number, sequence and hash. The checkpoint also has the hash of its own bytes. If anything is
-// wrong with it, it is deleted.
+// Checkpoints: states along a ledger, kept so that any moment is a few seconds away. The ledger must have exactly the
+// commit that a checkpoint names, by number, sequence and hash. The checkpoint also has the hash of its own bytes. If
+// anything is wrong with it, it is deleted.
 import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

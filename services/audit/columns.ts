@@ -1,5 +1,5 @@
-// Events as rows. Each field of any event has a column. The fields of a later version are in the column `other`. `at` is an
-// SQL keyword, so the commit's time is called `recordedAt` here.
+// Events as rows. Each field of any event has a column. The fields of a later version are in the column `other`. `at`
+// is an SQL keyword, so the commit's time is called `recordedAt` here.
 import type { CommitEnvelope } from "../../events/commit.ts";
 import { eventSchemas } from "../../events/event.ts";
 import { fieldsOf, type Kind } from "../../events/field.ts";

@@ -1,5 +1,5 @@
-// A ledger in a file: one commit on each line, as `audit seal` writes them, and the manifest as the last line. It is read in
-// large pieces, never as a whole.
+// A ledger in a file: one commit on each line, as `audit seal` writes them, and the manifest as the last line. It is
+// read in large pieces, never as a whole.
 import { type FileHandle, open } from "node:fs/promises";
 import { cannotRead, Fault } from "../../runtime/fault.ts";
 import { type Manifest, manifestIn } from "./manifest.ts";

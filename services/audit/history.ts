@@ -1,5 +1,5 @@
-// The state of a pool at any past moment, folded from the nearest checkpoint before it or from the beginning. New checkpoints
-// are saved on the way. A damaged ledger is not folded: the Fault names the place.
+// The state of a pool at any past moment, folded from the nearest checkpoint before it or from the beginning. New
+// checkpoints are saved on the way. A damaged ledger is not folded: the Fault names the place.
 import { hash } from "node:crypto";
 import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";

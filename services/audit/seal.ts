@@ -1,5 +1,5 @@
-// Seals a range of a ledger: its raw commits in a file, one per line, and a signed manifest as the last line. A machine that
-// knows only this installation's public key can verify the file.
+// Seals a range of a ledger: its raw commits in a file, one per line, and a signed manifest as the last line. A machine
+// that knows only this installation's public key can verify the file.
 import { createHash, hash } from "node:crypto";
 import { Fault } from "../../runtime/fault.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";

@@ -1,6 +1,6 @@
-// The audit as a process. It answers questions about the past on NATS, `remuda.audit.<what>.<pool>`, from the ledger alone.
-// It does one fold at a time. A long fold goes on after its caller was told to retry, and saves checkpoints, so the next
-// answer is fast.
+// The audit as a process. It answers questions about the past on NATS, `remuda.audit.<what>.<pool>`, from the ledger
+// alone. It does one fold at a time. A long fold goes on after its caller was told to retry, and saves checkpoints, so
+// the next answer is fast.
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { withWarnings } from "../../protocol/fields.ts";

@@ -1,5 +1,5 @@
-// The source of a ledger: a stream of JetStream, or a file. It returns the commits' raw bytes, because the hash chain is over
-// them, in batches, so that a file costs no promise per commit. It checks nothing.
+// The source of a ledger: a stream of JetStream, or a file. It returns the commits' raw bytes, because the hash chain
+// is over them, in batches, so that a file costs no promise per commit. It checks nothing.
 
 export interface Entry {
   /** In the stream. 0: unknown, it comes from a file. */

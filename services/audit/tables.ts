@@ -1,5 +1,5 @@
-// The ledger as tables, in DuckDB: a private database in its own folder, made for one question and then deleted. Only this
-// file loads DuckDB, which is a large optional package.
+// The ledger as tables, in DuckDB: a private database in its own folder, made for one question and then deleted. Only
+// this file loads DuckDB, which is a large optional package.
 //
 // SQL text is untrusted. Before it runs, the database blocks files, network and extensions, and locks its settings. It
 // accepts one reading statement.

@@ -1,6 +1,6 @@
 // Reads a token from a source's answer, as the source's description says: the value, and how long it lives. The answer
-// and the description are untrusted: one comes from outside, the other from any user that may write a policy. Neither can
-// cause a failure other than a named reason.
+// and the description are untrusted: one comes from outside, the other from any user that may write a policy. Neither
+// can cause a failure other than a named reason.
 import { brotliDecompressSync, gunzipSync, inflateSync, zstdDecompressSync } from "node:zlib";
 import type { WhyRefused } from "../../events/token.ts";
 import type { TokenSource, TokenValue } from "../../events/token-policy.ts";

@@ -2,8 +2,8 @@
 // requests that are already parsed. A turn's events are committed. Requests are answered when the commit is stored.
 //
 // It tells its listener "claimed" when the claim is stored and announced, and "caughtUp" when every outcome that was
-// stored before is ingested: from then on it serves. It also tells how it ends (`LeaderEvent`). `stop` ends it silently.
-// After any end it answers nothing and commits nothing.
+// stored before is ingested: from then on it serves. It also tells how it ends (`LeaderEvent`). `stop` ends it
+// silently. After any end it answers nothing and commits nothing.
 //
 // A turn that throws breaks it, because its state may be wrong. Nothing of that turn is stored.
 import { randomBytes } from "node:crypto";

@@ -248,7 +248,9 @@ export class Leadership {
     }
   }
 
-  /** The ledger of a leader without requests may be purged unnoticed. A leader that is asked proves that it still leads. */
+  /**
+   * The ledger of a leader without requests may be purged unnoticed. A leader that is asked proves that it still leads.
+   */
   #lookForPurged(commits: ReadonlyMap<string, number>, sizes: ReadonlyMap<string, number>): void {
     this.#purged.clear();
     for (const [pool, stored] of commits) {

@@ -1,5 +1,5 @@
-// The quota of open pools. A pool counts for the user who opened it, as its ledger says. Requests of one user are checked
-// one after another, so they cannot pass the quota together. Another picker may check one at the same moment.
+// The quota of open pools. A pool counts for the user who opened it, as its ledger says. Requests of one user are
+// checked one after another, so they cannot pass the quota together. Another picker may check one at the same moment.
 import type { PoolReply } from "../../protocol/pool.ts";
 import { overQuota } from "../../protocol/quota.ts";
 import { isRefusal, overloaded, refuse } from "../../protocol/refusal.ts";
@@ -31,7 +31,9 @@ export class OpenPools {
     this.#ports = ports;
   }
 
-  /** Opens the pool if the user's quota allows it, and answers otherwise. A pool that is open already needs no quota. */
+  /**
+   * Opens the pool if the user's quota allows it, and answers otherwise. A pool that is open already needs no quota.
+   */
   async admit(pool: string, opener: Opener, open: (opener: Opener) => void): Promise<void> {
     const { name = "" } = opener.who;
     const checks = this.#checks.get(name) ?? { last: Promise.resolve(), count: 0 };

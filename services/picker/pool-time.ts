@@ -2,8 +2,8 @@
 // window would open too early. A clock may have been set forward between the last commit and the claim, so no single
 // clock is trusted.
 //
-// A picker that has followed the pool's leader goes on by its own monotonic clock. A cold start adds the least of what
-// three clocks say: the broker's, this machine's, and the one that counts since this machine's boot.
+// A picker that has followed the pool's leader goes on by its own monotonic clock. A cold start adds the smallest of
+// three clocks' readings: the broker's, this machine's, and the time since this machine's boot.
 import { type BootTime, type Clock, termTime } from "../../runtime/clock.ts";
 import type { Ledger } from "../../runtime/ledger.ts";
 import { isIdle } from "../../state-machines/decide/pool.ts";

@@ -57,7 +57,8 @@ export function outcomesSettings({ isSingle }: { isSingle: boolean }): StreamSet
       max_msgs: -1,
       max_msgs_per_subject: -1,
       max_msg_size: outcomesMessageBytesMax,
-      // The server keeps each Nats-Msg-Id in memory for so long, and one may have 64 kB. The leader knows copies anyway.
+      // The server keeps each Nats-Msg-Id in memory for so long, and one may have 64 kB. The leader knows copies
+      // anyway.
       duplicate_window: secondNs,
     },
     initial: {

@@ -1,8 +1,9 @@
-// The witness of a ledger: its last commit, kept outside its stream. A ledger that was purged, deleted or restored to an
-// earlier state would otherwise be led from there, and all limits since would be forgotten. It is kept in the data
+// The witness of a ledger: its last commit, kept outside its stream. A ledger that was purged, deleted or restored to
+// an earlier state would otherwise be led from there, and all limits since would be forgotten. It is kept in the data
 // directory and in the bucket of secrets. The later one counts.
 //
-// It also says when its leader lived, so that the next one on this machine knows how much time has passed (pool-time.ts).
+// It also says when its leader lived, so that the next one on this machine knows how much time has passed
+// (pool-time.ts).
 import { mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { headers } from "@nats-io/transport-node";

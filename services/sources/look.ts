@@ -1,6 +1,6 @@
 // One look at a source. It reads the source's current list, adds new proxies on top of the pool, and retires proxies
-// that the list no longer names if the source allows that. `seen` remembers the proxies that the source has named. The follower
-// decides when the next look comes.
+// that the list no longer names if the source allows that. `seen` remembers the proxies that the source has named. The
+// follower decides when the next look comes.
 
 import { toSend } from "../../lists/list.ts";
 import type { ProxyEntry } from "../../protocol/proxy.ts";

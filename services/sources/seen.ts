@@ -1,6 +1,6 @@
-// Remembers the proxies that a source has named: a map from the digest of an entry to the proxy that it became. It is kept in a file, so
-// that a restart adds nothing again. Otherwise manually retired proxies would come back. There may be a million
-// entries, so the work pauses to let other work in the process run.
+// Remembers the proxies that a source has named: a map from the digest of an entry to the proxy that it became. It is
+// kept in a file, so that a restart adds nothing again. Otherwise manually retired proxies would come back. There may
+// be a million entries, so the work pauses to let other work in the process run.
 import { createHash, createHmac, randomBytes } from "node:crypto";
 import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";

@@ -13,7 +13,9 @@ import { Heap } from "../structures/heap.ts";
 export const one = 65_536;
 export const pairsMax = 100_000;
 
-/** Newer outcomes replace older ones beyond this weight. Otherwise a proxy that stops working would rank high too long. */
+/**
+ * Newer outcomes replace older ones beyond this weight. Otherwise a proxy that stops working would rank high too long.
+ */
 const weightMax = 50 * one;
 /** A proxy with no more evidence than this counts as new. */
 const newcomerBelow = one;

@@ -80,7 +80,8 @@ export function beginRest(state: PoolState, event: RestBegan): void {
 
 export function endRest(state: PoolState, event: RestEnded): void {
   const proxy = move(state, event);
-  // Reviving a proxy from its exit's rest also ends the exit's rest. Reviving it from its own rest affects only the proxy.
+  // Reviving a proxy from its exit's rest also ends the exit's rest. Reviving it from its own rest affects only the
+  // proxy.
   if (event.how === "revived" && proxy.reasons.includes("usage")) proxy.account.restUntil = 0;
   proxy.until = 0;
   proxy.reasons = [];

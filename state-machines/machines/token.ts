@@ -1,8 +1,8 @@
-// The law of a token's lifecycle, as an XState chart with symbols like those of the proxies' chart. rules/token.ts decides
-// whether a refresh may begin now.
+// The law of a token's lifecycle, as an XState chart with symbols like those of the proxies' chart. rules/token.ts
+// decides whether a refresh may begin now.
 //
-// `fresh`: the token was minted and has not been rejected since. It may have run out: that follows from `expiresAt` and the
-// time, without an event. `refreshing`: the next one is being fetched, and the earlier one may still be good.
+// `fresh`: the token was minted and has not been rejected since. It may have run out: that follows from `expiresAt` and
+// the time, without an event. `refreshing`: the next one is being fetched, and the earlier one may still be good.
 import { setup } from "xstate";
 import { type TokenEvent, type TokenStateName, tokenStates } from "../../events/token.ts";
 import { by, deriveSteps } from "./steps.ts";

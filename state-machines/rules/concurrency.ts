@@ -16,7 +16,10 @@ export const concurrency = {
     const ends = open.map((lease) => lease.expiresAt).sort((a, b) => a - b);
     return ends[ends.length - limit] ?? 0;
   },
-  /** Each open lease has at least one use that counts for the quota and, unless uses count from their grants, for the rate. */
+  /**
+   * Each open lease has at least one use that counts for the quota and, unless uses count from their grants, for the
+   * rate.
+   */
   warnings({ concurrency: limit, countFrom, rate, usage }) {
     const windows = countFrom === "report" ? windowsOf(rate) : [];
     const most = Math.min(...windows.map((window) => window.limit), usage?.limit ?? Infinity);

@@ -1,6 +1,6 @@
-// The ids of a pool's proxies, in order. A page of a list costs the same wherever it begins and however many proxies there
-// are. Ids are digests behind one prefix, so their first two characters spread them evenly over buckets. A bucket is
-// sorted when it is first read after a change: a few hundred ids of a million. Derived from the state.
+// The ids of a pool's proxies, in order. A page of a list costs the same wherever it begins and however many proxies
+// there are. Ids are digests behind one prefix, so their first two characters spread them evenly over buckets. A bucket
+// is sorted when it is first read after a change: a few hundred ids of a million. Derived from the state.
 import { placeAfter } from "./sorted.ts";
 
 const prefix = "p_";

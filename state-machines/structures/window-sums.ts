@@ -1,5 +1,5 @@
-// Amounts by instant, added in the order of time. Two questions cost O(log n): their sum since an instant, and the instant
-// from which that sum is below a limit.
+// Amounts by instant, added in the order of time. Two questions cost O(log n): their sum since an instant, and the
+// instant from which that sum is below a limit.
 import { placeAfter } from "./sorted.ts";
 
 export class WindowSums {

@@ -59,8 +59,8 @@ let shared: Promise<Service> | undefined;
 const taken = new Set<string>();
 
 /**
- * A service that other files use as well: each test has its own pools in it, under names that no other file has. It ends
- * with the test process, and `stop` does nothing.
+ * A service that other files use as well: each test has its own pools in it, under names that no other file has. It
+ * ends with the test process, and `stop` does nothing.
  */
 export async function sharedService(): Promise<Service> {
   shared ??= startService({}, { isShared: true });

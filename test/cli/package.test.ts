@@ -1,5 +1,5 @@
-// The command line as a package: packed, put into an empty folder as npm does, and linked. Its dependencies are links to
-// those of the checkout, because npm takes half a minute of a core to install them.
+// The command line as a package: packed, put into an empty folder as npm does, and linked. Its dependencies are links
+// to those of the checkout, because npm takes half a minute of a core to install them.
 import { execFileSync } from "node:child_process";
 import {
   chmodSync,

@@ -1,5 +1,5 @@
-// The service goes away under a client: a leader that dies, a broker that dies. Nothing is granted twice, and no outcome
-// is lost that could be delivered in time.
+// The service goes away under a client: a leader that dies, a broker that dies. Nothing is granted twice, and no
+// outcome is lost that could be delivered in time.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -89,7 +89,7 @@ const cases: Record<string, Case> = {
     proxy: forward("HTTP/1.1 502 No\r\nproxy-status: p; error=connection_refused\r\ncontent-length: 0\r\n\r\n"),
   },
   "the answer is a 502": { target: send("HTTP/1.1 502 No\r\ncontent-length: 0\r\n\r\n") },
-  "the answer has too large headers": {
+  "the answer has headers that are too large": {
     target: send(`HTTP/1.1 200 OK\r\nx-much: ${"x".repeat(40_000)}\r\ncontent-length: 0\r\n\r\n`),
   },
   "the answer has a header that is not valid": { target: send("HTTP/1.1 200 OK\r\nno colon here\r\n\r\n") },

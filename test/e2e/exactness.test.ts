@@ -1,5 +1,5 @@
-// The promise from the target's point of view: no limit is exceeded and no acknowledged lease is lost, whichever process
-// is killed, at any moment. exactness-run.ts explains the run, and is the command for longer ones.
+// The promise from the target's point of view: no limit is exceeded and no acknowledged lease is lost, whichever
+// process is killed, at any moment. exactness-run.ts explains the run, and is the command for longer ones.
 
 import { expect, test } from "vitest";
 import { withSeed } from "../kit/seed.ts";

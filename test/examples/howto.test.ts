@@ -1,5 +1,5 @@
-// Runs the commands of the how-to pages as they are written, page after page, against one service. Ids that a page leaves
-// open (p_…, l_…) are those of a proxy and a lease of the pool shop.
+// Runs the commands of the how-to pages as they are written, page after page, against one service. Ids that a page
+// leaves open (p_…, l_…) are those of a proxy and a lease of the pool shop.
 import { readdirSync, readFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";

@@ -1,5 +1,6 @@
 // Runs every recipe of docs/recipes.md as written, through real proxies and with the real tool. It must get its pages,
-// which are more than a window holds. Each request that reaches the target must be a use of a lease. Every lease must be closed with its outcome known.
+// which are more than a window holds. Each request that reaches the target must be a use of a lease. Every lease must
+// be closed with its outcome known.
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";

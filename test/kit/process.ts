@@ -193,7 +193,7 @@ type Group = {
   readonly pid: number;
   /** The leader has ended. */
   readonly exited: Promise<Exit>;
-  /** And no process writes to its output any more. */
+  /** The leader has ended, and no process writes to its output any more. */
   readonly closed: Promise<unknown>;
   output(): string;
   stdout(): string;

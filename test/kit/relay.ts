@@ -17,7 +17,9 @@ export interface Relay {
   stopReading(): void;
   /** Passes on what clients say, and no answer, on all present connections. */
   swallowAnswers(): void;
-  /** From now on, new connections are passed on, accepted and not read, or ended at once. At first they are passed on. */
+  /**
+   * From now on, new connections are passed on, accepted and not read, or ended at once. At first they are passed on.
+   */
   newOnes(are: "passed" | "unread" | "ended"): void;
   /** Goes on where it stopped, on connections that still exist. */
   resume(): void;

@@ -1,4 +1,5 @@
-// The lease request on the wire: which proxies it matches, when it is refused, and what its requestId does. Protocol §1.
+// The lease request on the wire: which proxies it matches, when it is refused, and what its requestId does. Protocol
+// §1.
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { lax, type SharedWire, sharedWire } from "./wire.ts";

@@ -1,4 +1,5 @@
-// Following a subject with direct gets, on a real broker. A replica that is behind is played by answers without messages.
+// Following a subject with direct gets, on a real broker. A replica that is behind is played by answers without
+// messages.
 import { headers } from "@nats-io/transport-node";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { type Bus, openBus } from "../../runtime/bus.ts";

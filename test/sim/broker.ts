@@ -30,8 +30,8 @@ export class SimBroker {
   #waiters: (() => void)[] = [];
   #clockOffMs = 0;
   /**
-   * How far its clock has been ahead of true time, at the most. The time of an idle pool may follow it, and goes on from
-   * there.
+   * How far its clock has been ahead of true time, at the most. The time of an idle pool may follow it, and goes on
+   * from there.
    */
   aheadMs = 0;
 

@@ -1,6 +1,6 @@
-// Guest tokens, as the site, the executors and the workers see them. Two requests for one token never arrive at the site
-// at once. A token is minted only if it was brought, and in time. A rejection with an outcome is heeded. A token is
-// given out with its own value.
+// Guest tokens, as the site, the executors and the workers see them. Two requests for one token never arrive at the
+// site at once. A token is minted only if it was brought, and in time. A rejection with an outcome is heeded. A token
+// is given out with its own value.
 import type { Event } from "../../events/event.ts";
 import type { UseReported } from "../../events/outcome.ts";
 import type { TokenMinted } from "../../events/token.ts";

@@ -1,4 +1,5 @@
-// Virtual time: everything that happens in the simulator is an event in this queue, and its order follows from the seed.
+// Virtual time: everything that happens in the simulator is an event in this queue, and its order follows from the
+// seed.
 import { Heap } from "../../state-machines/structures/heap.ts";
 
 interface Happening {

@@ -1,4 +1,4 @@
-// Requests that Remuda makes itself must not read what only this machine can reach.
+// Remuda's own requests must not reach a service that only this machine can reach.
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";

@@ -1,5 +1,5 @@
-// Gathers the contents of a report, of a bounded size for any ledger. States come from the fold, maxima from the independent
-// checker.
+// Gathers the contents of a report, of a bounded size for any ledger. States come from the fold, maxima from the
+// independent checker.
 import type { Event } from "../../../events/event.ts";
 import { type ProxyStateName, proxyStates } from "../../../events/proxy.ts";
 import type { PoolState } from "../../../state-machines/fold/state.ts";

@@ -363,7 +363,8 @@ describe("retryAfterMs", () => {
         probed += history.probed;
       },
     );
-    // The histories must have led to refusals, or their silence says nothing: where chance has made few, there are more.
+    // The histories must have led to refusals, or their silence says nothing: where chance has made few, there are
+    // more.
     for (let rounds = 0; rounds === 0 || (rounds < 4 && probed <= 300); rounds++) fc.assert(isExact, { numRuns: 250 });
     expect(probed).toBeGreaterThan(300);
   });
