@@ -4,8 +4,8 @@
 import { type Random, randomOf } from "../demo/random.ts";
 import { encodeCommit } from "../events/commit.ts";
 import type { RecordedRequest } from "../events/lease.ts";
-import { reasons } from "../events/outcome.ts";
 import type { LimitedBy, RefusalWord } from "../events/refusal.ts";
+import { reasons } from "../events/words.ts";
 import { leaseRequestSchema } from "../protocol/lease.ts";
 import { outcomeSchema } from "../protocol/outcome.ts";
 import { hashOf } from "../runtime/loop.ts";

@@ -1,7 +1,7 @@
 // The arguments of the command line. An invalid form is wrong usage (exit code 2). The service checks bounds.
 import { isIP } from "node:net";
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { poolNameSchema } from "../events/ids.ts";
+import { poolNamePattern } from "../events/words.ts";
 
 /** The options of every command that calls the service. */
 export interface Asked {
@@ -19,7 +19,7 @@ export function poolCommand(parent: Command, usage: string, description: string)
 }
 
 export function readPoolName(text: string): string {
-  if (poolNameSchema.safeParse(text).success) return text;
+  if (poolNamePattern.test(text)) return text;
   throw new InvalidArgumentError(
     "It must be lower-case letters, digits and dashes, at most 63, and not begin with a dash.",
   );

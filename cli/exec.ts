@@ -5,7 +5,8 @@
 // is killed by SIGKILL, the command goes on. Use a supervisor if that matters.
 import { basename } from "node:path";
 import { type Command, Option } from "commander";
-import { type Reason, reasons } from "../events/outcome.ts";
+import type { Reason } from "../events/outcome.ts";
+import { reasons } from "../events/words.ts";
 import { given } from "../protocol/given.ts";
 import type { LeaseReply, ReleaseReply } from "../protocol/lease.ts";
 import type { Outcome, ReportReply } from "../protocol/outcome.ts";

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { constants } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, Option } from "commander";
-import { schemes } from "../events/proxy.ts";
+import { schemes } from "../events/words.ts";
 import { given } from "../protocol/given.ts";
 import type { LeaseReply } from "../protocol/lease.ts";
 import { durationForm, readCount, readDuration, readLabel } from "./arguments.ts";

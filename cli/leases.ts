@@ -1,6 +1,7 @@
 // `remuda lease`, `renew`, `report`, `release`, `leases`.
 import { type Command, Option } from "commander";
-import { reasons, type WhyIgnored } from "../events/outcome.ts";
+import type { WhyIgnored } from "../events/outcome.ts";
+import { reasons } from "../events/words.ts";
 import { given } from "../protocol/given.ts";
 import type { LeaseReply, ReleaseReply } from "../protocol/lease.ts";
 import type { ReportReply } from "../protocol/outcome.ts";

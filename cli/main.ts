@@ -3,27 +3,17 @@ import { Argument, Command } from "commander";
 import { type Config, readConfig } from "../runtime/config.ts";
 import { type Address, findAddress, findLedger } from "./address.ts";
 import { sayAlive } from "./alive.ts";
-import { addCompletion } from "./completion.ts";
-import { serviceAt } from "./connection.ts";
-import { addDoctor } from "./doctor.ts";
-import { addEnvironment } from "./environment.ts";
+import type { WithService } from "./connection.ts";
 import { addExamples } from "./examples.ts";
-import { addExec } from "./exec.ts";
 import { endWith } from "./failure.ts";
 import { withHint } from "./hint.ts";
-import { addLeases } from "./leases.ts";
 import { endWithReader } from "./output.ts";
-import { addPools } from "./pools.ts";
-import { addProxies } from "./proxies.ts";
-import { addSources } from "./sources.ts";
-import { addTokens } from "./token.ts";
-import { addUsers } from "./user.ts";
 import { version } from "./version.ts";
-import { addWatch } from "./watch.ts";
 
 const config = (): Config => readConfig(process.env);
-const withService = serviceAt((): Address => findAddress(config()));
-// Imported only to run services, because it doubles the time of a command.
+const ledger = (): Address => findLedger(config());
+const withService: WithService = async (asked, use) =>
+  (await import("./connection.ts")).serviceAt(() => findAddress(config()))(asked, use);
 const services = () => import("./up.ts");
 
 // Set before the commands are created, because they copy these settings.
@@ -58,23 +48,38 @@ program
     await (await services()).run(service, settings);
     sayAlive(settings);
   });
-addEnvironment(program, config);
-addUsers(program, config);
-addProxies(program, withService);
-addLeases(program, withService);
-addExec(program, withService);
-addPools(program, withService);
-addSources(program, withService);
-addWatch(program, () => findLedger(readConfig(process.env)), withService);
-addTokens(program, () => findLedger(readConfig(process.env)), withService);
-// Imported only where its commands are needed, because it doubles the time of a command.
-const audit = program
-  .command("audit")
-  .description("answer questions from the ledger: verify it, explain it, show the pool as it was");
-if (process.argv.includes("audit") || process.argv.includes("completion"))
-  (await import("./audit.ts")).addAudit(audit, config);
-addDoctor(program);
-addCompletion(program);
+
+/** The modules of the other commands. Only those of the command that is run are loaded, because loading takes time. */
+const modules: readonly [commands: readonly string[], add: () => Promise<void>][] = [
+  [["env"], async () => (await import("./environment.ts")).addEnvironment(program, config)],
+  [["user"], async () => (await import("./user.ts")).addUsers(program, config)],
+  [["proxies"], async () => (await import("./proxies.ts")).addProxies(program, withService)],
+  [
+    ["lease", "renew", "report", "release", "leases"],
+    async () => (await import("./leases.ts")).addLeases(program, withService),
+  ],
+  [["exec"], async () => (await import("./exec.ts")).addExec(program, withService)],
+  [["pool"], async () => (await import("./pools.ts")).addPools(program, withService)],
+  [["sources"], async () => (await import("./sources.ts")).addSources(program, withService)],
+  [["watch"], async () => (await import("./watch.ts")).addWatch(program, ledger, withService)],
+  [["token"], async () => (await import("./token.ts")).addTokens(program, ledger, withService)],
+  [
+    ["audit"],
+    async () => {
+      const audit = program
+        .command("audit")
+        .description("answer questions from the ledger: verify it, explain it, show the pool as it was");
+      if (["audit", "completion"].some((word) => process.argv.includes(word)))
+        (await import("./audit.ts")).addAudit(audit, config);
+    },
+  ],
+  [["doctor"], async () => (await import("./doctor.ts")).addDoctor(program)],
+  [["completion"], async () => (await import("./completion.ts")).addCompletion(program)],
+];
+const isRun = (names: readonly string[]): boolean => names.includes(process.argv[2] ?? "");
+const run = ["up", "run", "--version", "-V"];
+const wanted = modules.filter(([names]) => isRun(names) && names[0] !== "completion");
+for (const [, add] of wanted.length > 0 || isRun(run) ? wanted : modules) await add();
 addExamples(program);
 
 endWithReader();

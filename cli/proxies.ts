@@ -1,9 +1,9 @@
 // `remuda proxies …`: a pool's proxies, and manual changes to them.
 import { type Command, Option } from "commander";
-import { proxyStates } from "../events/proxy.ts";
+import { listSchemes, proxyStates } from "../events/words.ts";
 import { proxyUrl } from "../lists/address.ts";
 import { given } from "../protocol/given.ts";
-import { type ChangedReply, type ListScheme, listSchemeSchema, type ProxyReply } from "../protocol/proxy.ts";
+import type { ChangedReply, ListScheme, ProxyReply } from "../protocol/proxy.ts";
 import { refuse } from "../protocol/refusal.ts";
 import type { Verb } from "../protocol/verbs.ts";
 import { printable } from "../runtime/text.ts";
@@ -14,7 +14,7 @@ import { labelled } from "./event-line.ts";
 import { addExport } from "./export.ts";
 import { Refused } from "./failure.ts";
 import { type Column, type Order, printer, sorted, sortOption } from "./list.ts";
-import { addLists, openLists, type Tell, type Told } from "./lists.ts";
+import type { Tell, Told } from "./lists.ts";
 import { print, printJson, printReply, relativeTo } from "./output.ts";
 import { printPages, type Range, rangeOptions } from "./pages.ts";
 
@@ -38,12 +38,11 @@ export function addProxies(program: Command, withService: WithService): void {
   )
     .argument("[file...]", "the lists (default, and -: the standard input)")
     .addOption(
-      new Option("--scheme <scheme>", "the scheme of entries without one (default: http)").choices(
-        listSchemeSchema.options,
-      ),
+      new Option("--scheme <scheme>", "the scheme of entries without one (default: http)").choices(listSchemes),
     )
     .option("--verbose", "print the result of every entry, not only of rejected ones")
     .action(async (files: string[], options: Asked & { verbose?: true; scheme?: ListScheme }) => {
+      const { addLists, openLists } = await import("./lists.ts"); // Of these commands, only this one reads lists.
       const lists = await openLists(files);
       const rejected: Told[] = [];
       let unlisted = 0;

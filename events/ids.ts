@@ -2,15 +2,15 @@
 // (HMAC, randomness), never the core.
 import { z } from "zod";
 import { as } from "./field.ts";
+import { poolNamePattern } from "./words.ts";
 
 /** Texts from outside are printed to terminals and logs. */
 export const printable = /^[^\p{Cc}\p{Cs}]*$/u;
 export const unprintable = "must have no control characters";
 
-/** `[a-z0-9][a-z0-9-]{0,62}` */
 export const poolNameSchema = z
   .string()
-  .regex(/^[a-z0-9][a-z0-9-]{0,62}$/, "must match [a-z0-9][a-z0-9-]{0,62} (lower-case letters, digits, dashes)");
+  .regex(poolNamePattern, "must match [a-z0-9][a-z0-9-]{0,62} (lower-case letters, digits, dashes)");
 
 /** `p_` + 16 characters: HMAC of scheme, host, port, user name and password under the installation's key. */
 export const proxyIdSchema = z.string().min(1).max(128);

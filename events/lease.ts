@@ -2,8 +2,8 @@
 import { z } from "zod";
 import { as, flag, instant, leadsTo } from "./field.ts";
 import { labelsField } from "./ids.ts";
-import { proxyStates, schemes } from "./proxy.ts";
 import { type LimitedBy, type RefusalWord, refusalNumbers } from "./refusal.ts";
+import { proxyStates, schemes } from "./words.ts";
 
 const count = z.int().min(1);
 

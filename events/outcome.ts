@@ -1,18 +1,9 @@
 // The classes of outcomes, and the recorded facts about outcomes.
 import { z } from "zod";
 import { flag, instant } from "./field.ts";
+import { reasons } from "./words.ts";
 
 /** The class decides which rules apply. `success` is a class too. */
-export const reasons = [
-  "unreachable",
-  "timeout",
-  "proxy-auth",
-  "proxy-error",
-  "blocked",
-  "throttled",
-  "target-error",
-  "client-abort",
-] as const;
 export type Reason = (typeof reasons)[number];
 export const outcomeClasses = ["success", ...reasons] as const;
 export type OutcomeClass = (typeof outcomeClasses)[number];

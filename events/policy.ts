@@ -1,8 +1,9 @@
 // The policy document of a pool: its schema, field by field. All numbers of the rules are here.
 // state-machines/policy/policy.ts checks the relations between them.
 import { z } from "zod";
-import { type OutcomeClass, outcomeClasses, type Reason, reasons } from "./outcome.ts";
+import { type OutcomeClass, outcomeClasses, type Reason } from "./outcome.ts";
 import { tokenPolicySchema } from "./token-policy.ts";
+import { reasons } from "./words.ts";
 
 const countSchema = z.int().min(1, "must be a whole number of at least 1").max(1_000_000_000);
 const yearMs = 366 * 86_400_000;

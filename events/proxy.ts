@@ -3,14 +3,13 @@ import { z } from "zod";
 import { as, by, instant, leadsTo } from "./field.ts";
 import { labelsField } from "./ids.ts";
 import { limitsSchema } from "./policy.ts";
+import { type proxyStates, schemes } from "./words.ts";
 
-export const proxyStates = ["available", "in-use", "cooling", "exhausted", "retired"] as const;
 export type ProxyStateName = (typeof proxyStates)[number];
 
 export const restReasons = ["backoff", "throttle", "failures", "streak", "usage", "manual"] as const;
 export type RestReason = (typeof restReasons)[number];
 
-export const schemes = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"] as const;
 export type Scheme = (typeof schemes)[number];
 
 /** The first characters of a user name, fewer than half of it, and an ellipsis. */

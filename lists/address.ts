@@ -2,7 +2,8 @@
 // (a line, CSV, JSON) are built here and nowhere else. So two spellings of one proxy are one value, and nothing invalid
 // is ever stored. A `why` is the end of a sentence that begins with the input ("… has no port"). It never quotes a
 // credential.
-import { type Scheme, schemes } from "../events/proxy.ts";
+import type { Scheme } from "../events/proxy.ts";
+import { schemes } from "../events/words.ts";
 import { canonicalHost, isCertainlyHost, type ProxyAddress } from "../protocol/host.ts";
 import type { ListScheme } from "../protocol/proxy.ts";
 /** The parts of a proxy as a source gives them, not validated yet. An absent, null or empty part is a missing part. */

@@ -1,7 +1,8 @@
 // The protocol of an entry with named fields: a field, a column per protocol, a port per protocol. A value that looks
 // like a protocol and cannot be read is reported as unreadable, so that a SOCKS proxy is never stored as http.
 
-import { type Scheme, schemes } from "../events/proxy.ts";
+import type { Scheme } from "../events/proxy.ts";
+import { schemes } from "../events/words.ts";
 import { schemeOf } from "./address.ts";
 import { type Fields, hasOnly, isEmpty } from "./named.ts";
 

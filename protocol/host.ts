@@ -1,7 +1,6 @@
 // The host of a proxy: an IPv4 address, an IPv6 address or a name. All spellings of one host must give the same text.
 // That text is part of the proxy's identity and, for an address, the exit that limits are counted by. This file must
 // not resolve names: the address behind a name may change.
-import { z } from "zod";
 import type { Scheme } from "../events/proxy.ts";
 
 export interface ProxyAddress {
@@ -52,19 +51,36 @@ function isName(text: string): boolean {
   return text.length <= nameLengthMax && names.test(text) && !endsInNumber.test(text);
 }
 
-/** RFC 5952, by way of a URL, whose standard prescribes the same form. */
+/** RFC 5952: no leading zeros, and the longest run of zeros, the first of several, as `::`. */
 function canonicalIpv6(lower: string): string | undefined {
+  const groups = ipv6Groups(lower);
+  if (groups === undefined) return undefined;
+  const [high = 0, low = 0] = groups.slice(-2);
+  if (groups.slice(0, 6).join() === "0,0,0,0,0,65535") return [high >> 8, high & 255, low >> 8, low & 255].join(".");
+  let longest = { at: 0, length: 1 };
+  for (let at = 0; at < groups.length; at++) {
+    let length = 0;
+    while (groups[at + length] === 0) length++;
+    if (length > longest.length) longest = { at, length };
+  }
+  const texts = groups.map((group) => group.toString(16));
+  const { at, length } = longest;
+  return length === 1 ? texts.join(":") : `${texts.slice(0, at).join(":")}::${texts.slice(at + length).join(":")}`;
+}
+
+/** RFC 4291, 2.2: eight groups, of which `::` stands for at least one, and the last two may be an IPv4 address. */
+function ipv6Groups(lower: string): number[] | undefined {
   const tailAt = lower.lastIndexOf(":") + 1;
   const tail = lower.slice(tailAt);
   const text = isIpv4(tail) ? `${lower.slice(0, tailAt)}${asGroups(tail)}` : lower;
-  if (!z.regexes.ipv6.test(text)) return undefined; // A failed URL would cost forty times as much.
-  const canonical = urlSchema.parse(`http://[${text}]`).slice("http://[".length, -"]/".length);
-  const mapped = /^::ffff:([0-9a-f]+):([0-9a-f]+)$/.exec(canonical)?.slice(1);
-  const bytes = mapped?.map((group) => Number.parseInt(group, 16)).flatMap((group) => [group >> 8, group & 255]);
-  return bytes?.join(".") ?? canonical;
+  const [before = "", after, ...others] = text.split("::");
+  const [head, end] = [before, after ?? ""].map((part) => (part === "" ? [] : part.split(":")));
+  if (head === undefined || end === undefined || others.length > 0) return undefined;
+  const zeros = 8 - head.length - end.length;
+  if (after === undefined ? zeros !== 0 : zeros < 1) return undefined;
+  if (![...head, ...end].every((group) => /^[0-9a-f]{1,4}$/.test(group))) return undefined;
+  return [...head, ...Array.from({ length: zeros }, () => "0"), ...end].map((group) => Number.parseInt(group, 16));
 }
-
-const urlSchema = z.url({ normalize: true });
 
 /** An IPv4 address as the last two groups of an IPv6 address. */
 function asGroups(ipv4Address: string): string {

@@ -1,7 +1,7 @@
 // Requests about leases, and their replies.
 import { z } from "zod";
 import { labelsSchema, leaseIdSchema, nameSchema, proxyIdSchema, requestIdSchema } from "../events/ids.ts";
-import { schemes } from "../events/proxy.ts";
+import { schemes } from "../events/words.ts";
 import { amount } from "./fields.ts";
 import { count, instant } from "./reply.ts";
 import { hostOf, targetCharsMax } from "./target.ts";

@@ -2,7 +2,7 @@
 // HTTP.
 import { z } from "zod";
 import { leaseIdSchema } from "../events/ids.ts";
-import { reasons } from "../events/outcome.ts";
+import { reasons } from "../events/words.ts";
 import { amount } from "./fields.ts";
 import { requestBytesMax } from "./refusal.ts";
 import { count, ignoredListedMax, ignoredOutcomeSchema, instant } from "./reply.ts";

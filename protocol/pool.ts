@@ -1,7 +1,7 @@
 // Requests about pools, and their replies.
 import { z } from "zod";
 import { type Policy, policySchema } from "../events/policy.ts";
-import { proxyStates } from "../events/proxy.ts";
+import { proxyStates } from "../events/words.ts";
 import { count, instant, refusalWords } from "./reply.ts";
 
 /** A partial document, merged over the present one. The merged document is validated. */

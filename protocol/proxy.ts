@@ -3,7 +3,8 @@ import { z } from "zod";
 
 import { labelsSchema, printable, unprintable } from "../events/ids.ts";
 import { limitsSchema } from "../events/policy.ts";
-import { proxyStates, restReasons, schemes } from "../events/proxy.ts";
+import { restReasons } from "../events/proxy.ts";
+import { listSchemes, proxyStates, schemes } from "../events/words.ts";
 import { amount } from "./fields.ts";
 import { count, instant } from "./reply.ts";
 
@@ -18,8 +19,7 @@ export const proxyEntrySchema = z.object({
   moreLabels: labelsSchema.optional(),
   limits: limitsSchema.optional(),
 });
-/** The scheme of all list entries without one. `socks` means socks5. */
-export const listSchemeSchema = z.enum([...schemes, "socks"]);
+export const listSchemeSchema = z.enum(listSchemes);
 export type ListScheme = z.infer<typeof listSchemeSchema>;
 export type ProxyEntry = z.infer<typeof proxyEntrySchema>;
 /** Each entry is parsed separately, so that a bad one never affects the others. */
@@ -38,8 +38,6 @@ export const listRequestSchema = z.object({
 });
 export const exportRequestSchema = listRequestSchema.extend({ limit: amount(z.int().min(1).max(1000)).default(1000) });
 export type ExportRequest = z.infer<typeof exportRequestSchema>;
-/** A moment as one number: from here on it is epoch milliseconds (1973 and later), else a sequence in a stream. */
-export const timesFrom = 1e11;
 /** The past: `at` in epoch milliseconds, or a sequence in the ledger's stream. */
 export const pastRequestSchema = listRequestSchema.extend({
   at: z.int().min(0).optional(),

@@ -1,5 +1,13 @@
 import { expect, test } from "vitest";
-import { borderBreaches, breachesIn, importCycles, importsIn, packagesWith, readSources } from "./borders.ts";
+import {
+  borderBreaches,
+  breachesIn,
+  importCycles,
+  importsIn,
+  loadersOf,
+  packagesWith,
+  readSources,
+} from "./borders.ts";
 
 const root = new URL("..", import.meta.url).pathname;
 
@@ -34,6 +42,26 @@ test("a start loads only the packages that every service needs", () => {
   ]);
   expect(loaded).toContain("fastify");
   for (const name of ["undici", "socks", "@fastify/swagger", "@fastify/swagger-ui"]) expect(loaded).not.toContain(name);
+});
+
+test("a command of the service loads no schema, and the NATS library only to connect", () => {
+  const sources = readSources(root);
+  const commands = ["main", "leases", "exec", "proxies", "pools", "sources", "environment", "doctor", "completion"];
+  const files = commands.map((name) => `cli/${name}.ts`);
+  expect([...packagesWith(sources, files)].filter((name) => !name.startsWith("node:"))).toEqual(["commander"]);
+  for (const name of ["connection", "watch", "token", "user"])
+    expect(packagesWith(sources, [`cli/${name}.ts`])).not.toContain("zod");
+});
+
+test("names all files that load a file, directly or through others", () => {
+  const sources = {
+    "a.ts": 'import { b } from "./x/b.ts";',
+    "x/b.ts": 'import type { A } from "../a.ts";\nexport const b = 1;',
+    "c.ts": 'import "./a.ts";',
+    "d.ts": 'import type { C } from "./c.ts";',
+  };
+  expect([...loadersOf(sources, ["x/b.ts"])]).toEqual(["x/b.ts", "a.ts", "c.ts"]);
+  expect([...loadersOf(sources, ["c.ts"])]).toEqual(["c.ts"]);
 });
 
 test.each([

@@ -119,6 +119,20 @@ export function packagesWith(sources: Sources, files: readonly string[]): Readon
   return packages;
 }
 
+/** These files, and all that load one of them, directly or through others. */
+export function loadersOf(sources: Sources, files: readonly string[]): ReadonlySet<string> {
+  const loaders = new Map<string, string[]>();
+  for (const [file, source] of Object.entries(sources)) {
+    for (const [, specifier = ""] of source.matchAll(loading)) {
+      const target = normalize(join(dirname(file), specifier));
+      loaders.set(target, [...(loaders.get(target) ?? []), file]);
+    }
+  }
+  const found = new Set(files);
+  for (const file of found) for (const loader of loaders.get(file) ?? []) found.add(loader);
+  return found;
+}
+
 const loading = /^(?:import|export)\b(?!\s+type\b)(?:[^;"]*?\bfrom)?\s+"([^"]+)"/gm;
 
 type Targets = ReadonlyMap<string, readonly string[]>;

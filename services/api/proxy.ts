@@ -1,7 +1,8 @@
 // Lists of proxies over HTTP. A list may be sent in any format. A list may be read as of a past moment, which the audit
 // answers.
 import { z } from "zod";
-import { listRequestSchema, listSchemeSchema, proxyEntrySchema, timesFrom } from "../../protocol/proxy.ts";
+import { timesFrom } from "../../events/words.ts";
+import { listRequestSchema, listSchemeSchema, proxyEntrySchema } from "../../protocol/proxy.ts";
 import { isRefusal } from "../../protocol/refusal.ts";
 import { rolesFor, routeOf } from "../../protocol/verbs.ts";
 import { sendAnswer } from "./ask.ts";

@@ -1,5 +1,5 @@
 // Moments as people name them: a time, or a place in the stream.
-import { timesFrom } from "../../protocol/proxy.ts";
+import { timesFrom } from "../../events/words.ts";
 
 /** `at`: all commits up to this time. `sequence`: all up to this one in the stream. */
 export type Moment = { at: number } | { sequence: number };

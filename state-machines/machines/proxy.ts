@@ -8,7 +8,8 @@
 // proxy can be added again.
 import { setup } from "xstate";
 import type { MovingEvent } from "../../events/event.ts";
-import { type ProxyStateName, proxyStates } from "../../events/proxy.ts";
+import type { ProxyStateName } from "../../events/proxy.ts";
+import { proxyStates } from "../../events/words.ts";
 import { by, deriveSteps } from "./steps.ts";
 
 export type ProxySymbol = `${MovingEvent["type"]}.${ProxyStateName}`;

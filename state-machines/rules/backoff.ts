@@ -1,7 +1,8 @@
 // Backoff: a rest after each failure, with jitter. It is longer the more failures there are in a row. Throttle: the
 // target's `retryAfterMs`, which may also lengthen a rest that is running.
-import { type OutcomeClass, reasons } from "../../events/outcome.ts";
+import type { OutcomeClass } from "../../events/outcome.ts";
 import type { Policy } from "../../events/policy.ts";
+import { reasons } from "../../events/words.ts";
 import type { RestRule, RestTold, Words } from "./rule.ts";
 
 export const backoff = {

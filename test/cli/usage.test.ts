@@ -23,7 +23,7 @@ import { addSources } from "../../cli/sources.ts";
 import { addTokens } from "../../cli/token.ts";
 import { addUsers } from "../../cli/user.ts";
 import { addWatch } from "../../cli/watch.ts";
-import { proxyStates } from "../../events/proxy.ts";
+import { proxyStates } from "../../events/words.ts";
 import { findTestBinary, startTestBroker } from "../kit/broker.ts";
 import { runCommand } from "../kit/command.ts";
 import { natsThatSays } from "../kit/rejecting-nats.ts";

@@ -2,7 +2,8 @@
 // password appears anywhere but in the password.
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { exported, exportedLine, type Format, formats, ListWriter } from "../../cli/export.ts";
+import { formats } from "../../cli/export.ts";
+import { exported, exportedLine, type Format, ListWriter } from "../../cli/list-writer.ts";
 import { maskedName, proxyFromParts, proxyUrl } from "../../lists/address.ts";
 import { readList } from "../../lists/list.ts";
 import { isCertainlyHost, type ProxyAddress } from "../../protocol/host.ts";

@@ -3,7 +3,8 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { exported, type Format, formats, ListWriter } from "../../cli/export.ts";
+import { formats } from "../../cli/export.ts";
+import { exported, type Format, ListWriter } from "../../cli/list-writer.ts";
 import { proxyFromParts, proxyUrl } from "../../lists/address.ts";
 import { parseProxyLine } from "../../lists/line.ts";
 import { readList, toSend } from "../../lists/list.ts";

@@ -2,8 +2,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type AnyStateMachine, initialTransition, transition } from "xstate";
-import { proxyStates } from "../../events/proxy.ts";
 import { tokenStates } from "../../events/token.ts";
+import { proxyStates } from "../../events/words.ts";
 import { accepts, movingTypes, proxyMachine } from "../../state-machines/machines/proxy.ts";
 import { deriveSteps } from "../../state-machines/machines/steps.ts";
 import { takes, tokenMachine, tokenTypes } from "../../state-machines/machines/token.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { reasons } from "../../events/outcome.ts";
 import { defaultPolicy } from "../../events/policy.ts";
+import { reasons } from "../../events/words.ts";
 import { classify } from "../../state-machines/policy/classify.ts";
 import { readPolicy } from "../../state-machines/policy/policy.ts";
 import { compileRules } from "../../state-machines/rules/limits.ts";

@@ -1,7 +1,8 @@
 // Gathers the contents of a report, of a bounded size for any ledger. States come from the fold, maxima from the
 // independent checker.
 import type { Event } from "../../../events/event.ts";
-import { type ProxyStateName, proxyStates } from "../../../events/proxy.ts";
+import type { ProxyStateName } from "../../../events/proxy.ts";
+import { proxyStates } from "../../../events/words.ts";
 import type { PoolState } from "../../../state-machines/fold/state.ts";
 import { Checker } from "../checker/checker.ts";
 import { decoded, headOf, noCommit, placeOf, stateAt } from "../history.ts";
