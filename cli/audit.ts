@@ -2,6 +2,7 @@
 // needs no running service.
 import { join } from "node:path";
 import type { Command } from "commander";
+import { Archive } from "../runtime/archive/archive.ts";
 import type { Config } from "../runtime/config.ts";
 import { Fault } from "../runtime/fault.ts";
 import { checkpointsIn } from "../services/audit/checkpoint.ts";
@@ -58,5 +59,5 @@ export function addAudit(audit: Command, config: () => Config): void {
 
 function openStream(config: Config, pool: string): Promise<LedgerSource> {
   const { natsUrl, tlsCa } = findLedger(config);
-  return openStreamSource(natsUrl, pool, { caFile: tlsCa });
+  return openStreamSource(natsUrl, pool, { caFile: tlsCa, archive: new Archive(config.archive) });
 }

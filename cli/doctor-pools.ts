@@ -64,7 +64,7 @@ async function lookAtPickers({ nc }: Bus): Promise<Finding[]> {
 
 async function lookAtEach(links: { bus: Bus; worker: Bus }, requests: Address): Promise<Finding[]> {
   const { bus } = links;
-  const ledgers = ledgersOn({ control: bus, events: bus }, () => {});
+  const ledgers = ledgersOn({ control: bus, events: bus });
   const known = await ledgers.names();
   const open = new Set<string>();
   for (const pool of known.slice(0, poolsMax)) if (await ledgers.isOpen(pool)) open.add(pool);

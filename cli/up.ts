@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { Logger } from "pino";
 import { given } from "../protocol/given.ts";
 import type { Role } from "../protocol/rights.ts";
+import { Archive } from "../runtime/archive/archive.ts";
 import { findBinary } from "../runtime/broker/binary.ts";
 import { type Broker, openBroker } from "../runtime/broker/broker.ts";
 import { RefusedByServer } from "../runtime/broker/refused-logins.ts";
@@ -31,6 +32,7 @@ import { atHost, removeAddress, writeAddress } from "./address.ts";
 import { checkDemo, type Demo, demoPool, endLastDemo, startDemo } from "./demo.ts";
 import { brokerUsers, ensureUsers, natsUrlAs, needsKeys, roleOf, usersFileOf, usersOn } from "./login.ts";
 import { onSignals, type Stop, stopAll, watchDefects } from "./parts.ts";
+import { upkeepOf } from "./upkeep.ts";
 import { version } from "./version.ts";
 
 const say = (line: string): void => void process.stderr.write(`remuda: ${line}\n`);
@@ -130,7 +132,8 @@ function natsUrlOf(config: Config, service: string): string {
 async function runningAudit(config: Config, natsUrl: string, log: Logger): Promise<RunningAudit> {
   const { startAudit } = await import("../services/audit/service.ts");
   const natsUrls = { front: natsUrlAs(config, natsUrl, "audit"), ledger: natsUrlAs(config, natsUrl, "auditor") };
-  return startAudit({ natsUrls, caFile: config.tlsCa, folder: join(config.dataDir, "audit"), log });
+  const archive = new Archive(config.archive);
+  return startAudit({ natsUrls, caFile: config.tlsCa, folder: join(config.dataDir, "audit"), archive, log });
 }
 
 function refusedLogins({ dataDir }: Config, log: Logger): RefusedLogins {
@@ -165,6 +168,7 @@ async function runningApi(
     certificate,
     version: version(),
     log,
+    archive: new Archive(config.archive),
     onLoginRefused: (from) => refused.note({ over: "http", host: from }),
     defects: () => defects.counts,
   });
@@ -261,6 +265,7 @@ async function startPicker(
     poolsMax,
     outbound,
     witnessFolder,
+    upkeep: upkeepOf(config, url),
     users: usersOn(config, url),
     ...given({ onFrozen }),
   });

@@ -7,6 +7,7 @@ import { leaseClosedSchema, leaseGrantedSchema, leaseRenewedSchema, requestsRefu
 import { outcomesIgnoredSchema, useReportedSchema } from "./outcome.ts";
 import { leaderClaimedSchema, policyChangedSchema, poolClosedSchema, poolOpenedSchema } from "./pool.ts";
 import { proxyAddedSchema, proxyChangedSchema, proxyRetiredSchema, restBeganSchema, restEndedSchema } from "./proxy.ts";
+import { segmentArchivedSchema } from "./segment.ts";
 import { tokenMintedSchema, tokenRefusedSchema, tokenRejectedSchema, tokenRequestedSchema } from "./token.ts";
 
 export const eventSchemas = {
@@ -30,6 +31,7 @@ export const eventSchemas = {
   TokenRefused: tokenRefusedSchema,
   TokenRejected: tokenRejectedSchema,
   HeadSigned: headSignedSchema,
+  SegmentArchived: segmentArchivedSchema,
 };
 
 export type Event = z.infer<(typeof eventSchemas)[keyof typeof eventSchemas]>;

@@ -17,6 +17,7 @@ import {
   poolListSubject,
   requestSubject,
   secretsBucket,
+  snapshotsBucket,
 } from "./subjects.ts";
 import { type UserRole, userRoles, type Verb, verbsBy, verbsFor } from "./verbs.ts";
 
@@ -55,10 +56,10 @@ const readingOf = (stream: string): string[] => [
 const auditing = ["$JS.API.STREAM.NAMES", ...readingOf(ledgerStream)];
 
 export const rights = {
-  /** The picker's commits, and its secrets. */
+  /** The picker's commits, its secrets, and the snapshots. */
   ledger: {
     account: "LEDGER",
-    publish: [ledgerSubjects, "$JS.API.>", `$KV.${secretsBucket}.>`],
+    publish: [ledgerSubjects, "$JS.API.>", `$KV.${secretsBucket}.>`, `$O.${snapshotsBucket}.>`],
     subscribe: [],
   },
   /** The picker's answers: to inboxes alone, wherever a request says that its answer should go. */
@@ -157,6 +158,7 @@ export const accounts: readonly Account[] = [
 export const streamAccounts: Readonly<Record<string, string>> = {
   [ledgerStream]: "LEDGER",
   [`KV_${secretsBucket}`]: "LEDGER",
+  [`OBJ_${snapshotsBucket}`]: "LEDGER",
   [outcomesStream]: "WORK",
 };
 

@@ -4,6 +4,7 @@ import type { Verb } from "./verbs.ts";
 export const ledgerStream = "REMUDA_LEDGER";
 export const outcomesStream = "REMUDA_OUTCOMES";
 export const secretsBucket = "remuda-secrets";
+export const snapshotsBucket = "remuda-snapshots";
 
 export const ledgerSubject = (pool: string): string => `remuda.ledger.${pool}`;
 export const outcomeSubject = (pool: string): string => `remuda.outcome.${pool}`;

@@ -37,6 +37,11 @@ export type Config = {
   /** A file whose modification time shows that the process is healthy. */
   readonly aliveFile?: string | undefined;
   readonly ledgerBytesMax: number;
+  /** What the stream keeps of ledgers. Older commits are in the archive. */
+  readonly ledgerKeepBytes: number;
+  readonly ledgerKeepDays: number;
+  /** A folder. */
+  readonly archive: string;
   /** The most pools that may have a ledger, closed ones included. */
   readonly poolsMax: number;
   /** Hosts and address blocks that our requests may reach though they are not public. */
@@ -79,6 +84,13 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       min: 1024 ** 2,
       max: Number.MAX_SAFE_INTEGER,
     }),
+    ledgerKeepBytes: readInteger(env, "REMUDA_LEDGER_KEEP_BYTES", {
+      fallback: GiB,
+      min: 1024 ** 2,
+      max: Number.MAX_SAFE_INTEGER,
+    }),
+    ledgerKeepDays: readInteger(env, "REMUDA_LEDGER_KEEP_DAYS", { fallback: 7, min: 1, max: 36_500 }),
+    archive: pathIn("REMUDA_ARCHIVE_DIR") ?? join(dataDir, "archive"),
     poolsMax: readInteger(env, "REMUDA_POOLS_MAX", { fallback: 5000, min: 1, max: 100_000 }),
     outboundAllow: readOutboundAllow(env),
     logLevel: readLogLevel(env),

@@ -160,6 +160,17 @@ export async function streamInfo(bus: Bus, stream: string, request: unknown = ""
   return callJs<StreamInfo>(bus, `STREAM.INFO.${stream}`, request);
 }
 
+/** All subjects with a message that match the filter, by the stream's leader. It lists a bounded number per answer. */
+export async function subjectsOf(bus: Bus, stream: string, filter: string): Promise<string[]> {
+  const subjects: string[] = [];
+  for (;;) {
+    const { state, total = 0 } = await streamInfo(bus, stream, { subjects_filter: filter, offset: subjects.length });
+    const listed = Object.keys(state.subjects ?? {});
+    subjects.push(...listed);
+    if (listed.length === 0 || subjects.length >= total) return subjects;
+  }
+}
+
 /** The clock that stamps the stream's messages, in ms, as of the broker's answer. */
 export async function brokerNow(bus: Bus, stream: string): Promise<number> {
   const { ts } = await streamInfo(bus, stream);

@@ -6,6 +6,7 @@
 // conclusive.
 import { headers } from "@nats-io/transport-node";
 import { commitHeader } from "../events/commit.ts";
+import { withArchived } from "./archive/archive.ts";
 import { type Bus, isNoResponders, requestOn } from "./bus.ts";
 import { Fault, messageOf } from "./fault.ts";
 import { answerOf, brokerNow, isJsError, JsError, jsErrors, storedMessage } from "./jetstream-api.ts";
@@ -34,6 +35,8 @@ interface Given {
   bus: Bus;
   stream: string;
   subject: string;
+  /** The archived commits of this ledger before one that the stream has, after a sequence. Absent: there are none. */
+  archived?: (next: Pick<StoredCommit, "seq" | "bytes">, afterSeq: number) => AsyncIterable<StoredCommit>;
   /** Of the stream. Ledgers of one stream share it. */
   room?: StreamRoom;
   /** Called each time the result of an attempt is unknown. */
@@ -61,7 +64,13 @@ export class JetStreamLedger implements Ledger {
     return this.#given.bus.nc.info?.cluster !== undefined;
   }
 
-  async *read(afterSeq: number): AsyncIterable<StoredCommit> {
+  read(afterSeq: number): AsyncIterable<StoredCommit> {
+    const { archived } = this.#given;
+    const stored = this.#stored(afterSeq);
+    return archived === undefined ? stored : withArchived(stored, archived, afterSeq);
+  }
+
+  async *#stored(afterSeq: number): AsyncIterable<StoredCommit> {
     const head = await this.head();
     if (head.seq <= afterSeq) return;
     const from = { seq: afterSeq, at: 0 };

@@ -8,7 +8,7 @@ import { type KV, Kvm } from "@nats-io/kv";
 import type { Bus } from "./bus.ts";
 import { Fault } from "./fault.ts";
 import { createFile, readSecretIfThere } from "./files.ts";
-import { callJs, storedMessage, streamInfo } from "./jetstream-api.ts";
+import { callJs, storedMessage, subjectsOf } from "./jetstream-api.ts";
 import { ensureStream, type StreamSettings } from "./streams.ts";
 
 export type InstallationKey = ReturnType<typeof keyOf>;
@@ -179,17 +179,6 @@ export async function openSecrets(
       });
     },
   };
-}
-
-/** All subjects with a message that match the filter, by the stream's leader. It lists a bounded number per answer. */
-async function subjectsOf(bus: Bus, stream: string, filter: string): Promise<string[]> {
-  const subjects: string[] = [];
-  for (;;) {
-    const { state, total = 0 } = await streamInfo(bus, stream, { subjects_filter: filter, offset: subjects.length });
-    const listed = Object.keys(state.subjects ?? {});
-    subjects.push(...listed);
-    if (listed.length === 0 || subjects.length >= total) return subjects;
-  }
 }
 
 /** How many entries are requested at once. One by one, thousands would take as many round trips. */

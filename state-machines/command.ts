@@ -4,6 +4,7 @@
 import type { Event } from "../events/event.ts";
 import type { HeadSigned } from "../events/head.ts";
 import type { WhyIgnored } from "../events/outcome.ts";
+import type { SegmentArchived } from "../events/segment.ts";
 import type { WhyRefused } from "../events/token.ts";
 import type { LeaseRequest, ReleaseReply } from "../protocol/lease.ts";
 import type { Outcome } from "../protocol/outcome.ts";
@@ -56,6 +57,8 @@ export type Command =
   /** Another leader takes over. */
   | { type: "claim"; leader: string }
   | { type: "sign-head"; head: SignedHead }
+  /** A range of the ledger is in the archive, and a snapshot has it. */
+  | { type: "note-archived"; segment: Omit<SegmentArchived, "type" | "inert"> }
   /** Does what time has made due. */
   | { type: "tick" }
   /** Facts of a recorded history, accepted without checks. */

@@ -60,6 +60,12 @@ export function decide(turn: Turn, command: Command): Answer | Later {
     case "sign-head":
       turn.emit({ type: "HeadSigned", ...command.head, inert: true });
       return done;
+    case "note-archived": {
+      const { segment } = command;
+      const follows = segment.first === turn.state.archived.n + 1 && segment.last < turn.state.commits;
+      if (follows) turn.emit({ type: "SegmentArchived", ...segment, inert: true });
+      return { accepted: follows };
+    }
     case "tick":
       return tick(turn) ? done : notYet;
     case "record":

@@ -3,6 +3,7 @@ import { decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import { leavesOpen } from "../../events/pool.ts";
 import { ledgerStream, ledgerSubject, ledgerSubjects } from "../../protocol/subjects.ts";
+import { type Archive, withArchived } from "../../runtime/archive/archive.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import { resultOr } from "../../runtime/fault.ts";
 import { ifStream, type StoredMessage, storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
@@ -10,6 +11,7 @@ import { LastMessages } from "../../runtime/last-messages.ts";
 import { StreamNews } from "../../runtime/stream-news.ts";
 import { type Place, tail } from "../../runtime/tail.ts";
 
+type Commit = Pick<StoredMessage, "seq" | "bytes">;
 export type Ledgers = ReturnType<typeof ledgersOn>;
 
 /** Of one reader at once. Readers may be many, and slow. */
@@ -19,8 +21,12 @@ const batch = { messagesMax: 64, bytesMax: 256 * 1024 };
  * Before the first picker there is no stream.
  * @param buses Commits come over one connection. Everything else is asked over another one, so that no reader can delay
  * a health check.
+ * @param given.archive of this machine. Its commits are read like those of the stream.
  */
-export function ledgersOn(buses: { control: Bus; events: Bus }, onTrouble: (error: unknown) => void) {
+export function ledgersOn(
+  buses: { control: Bus; events: Bus },
+  { archive, onTrouble = () => {} }: { archive?: Archive; onTrouble?: (error: unknown) => void } = {},
+) {
   const { control: bus, events } = buses;
   /** The ledger's last commit. */
   const last = (pool: string): Promise<StoredMessage | undefined> =>
@@ -55,8 +61,12 @@ export function ledgersOn(buses: { control: Bus; events: Bus }, onTrouble: (erro
       return commit !== undefined && saysOpen(commit);
     },
     /** Every commit after a place, and all later ones. Ends when aborted. */
-    follow: (pool: string, from: Place, signal: AbortSignal): AsyncIterable<StoredMessage> =>
-      tail({ bus: events, stream: ledgerStream, subject: ledgerSubject(pool), from, news, batch, signal, onTrouble }),
+    follow(pool: string, from: Place, signal: AbortSignal): AsyncIterable<Commit> {
+      const subject = ledgerSubject(pool);
+      const stored = tail({ bus: events, stream: ledgerStream, subject, from, news, batch, signal, onTrouble });
+      if (archive === undefined) return stored;
+      return withArchived<Commit>(stored, (...where) => archive.before(pool, ...where), from.seq);
+    },
   };
 }
 

@@ -1,6 +1,7 @@
 // The HTTP service as a process runs it: connect to NATS, listen, stop.
 import type { AddressInfo } from "node:net";
 import type { Logger } from "pino";
+import type { Archive } from "../../runtime/archive/archive.ts";
 import { openBuses } from "../../runtime/bus.ts";
 import { codeOf, Fault } from "../../runtime/fault.ts";
 import { hereOf, inUrl } from "../../runtime/host.ts";
@@ -21,6 +22,8 @@ export interface ApiOptions extends Omit<Door, "hasTls"> {
   certificate: { cert: string; key: string } | undefined;
   version: string;
   log: Logger;
+  /** Of this machine. */
+  archive: Archive;
   onLoginRefused?: ((host: string) => void) | undefined;
   defects: () => Readonly<Record<string, number>>;
 }
@@ -33,8 +36,20 @@ export interface RunningApi {
 
 /** @throws Fault "fix-setup" if it cannot, or must not, listen there; "retry-later" if NATS is away. */
 export async function startApi(options: ApiOptions): Promise<RunningApi> {
-  const { natsUrls, caFile, host, names, userOf, needsKey, certificate, version, log, defects, onLoginRefused } =
-    options;
+  const {
+    natsUrls,
+    caFile,
+    host,
+    names,
+    userOf,
+    needsKey,
+    certificate,
+    version,
+    log,
+    defects,
+    archive,
+    onLoginRefused,
+  } = options;
   const { buses, close } = await openBuses(natsUrls, "api", { caFile });
   let api: Api | undefined;
   const stop = async (): Promise<void> => {
@@ -44,7 +59,7 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
   try {
     const onTrouble = (error: unknown): void =>
       log.warn({ why: String(error) }, "a ledger cannot be followed; trying again");
-    const ledgers = ledgersOn(buses, onTrouble);
+    const ledgers = ledgersOn(buses, { archive, onTrouble });
     const door = { host, names, userOf, needsKey, hasTls: certificate !== undefined };
     const ask = askOver(buses.requests, ledgers);
     api = await buildApi({ ask, ledgers, log, defects, version, door, certificate, onLoginRefused });

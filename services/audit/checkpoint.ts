@@ -7,11 +7,8 @@ import { join } from "node:path";
 import { deserialize, serialize } from "node:v8";
 import { deflateSync, inflateSync } from "node:zlib";
 import { resultOr } from "../../runtime/fault.ts";
-import { restore, type Snapshot, snapshotOf } from "../../state-machines/fold/snapshot.ts";
+import { restore, type Snapshot, snapshotOf, snapshotVersion as version } from "../../state-machines/fold/snapshot.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
-
-/** Increase it with every change of a state's form or of its folding. */
-const version = 10;
 
 export interface Mark {
   /** The last commit in the state. */

@@ -9,6 +9,7 @@ import { pastRequestSchema } from "../../protocol/proxy.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { readRequest } from "../../protocol/request.ts";
 import { requestSubject } from "../../protocol/subjects.ts";
+import type { Archive } from "../../runtime/archive/archive.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { Responder } from "../../runtime/responder.ts";
@@ -25,6 +26,8 @@ export interface AuditOptions {
   caFile: string | undefined;
   /** For checkpoints. Each pool has a folder in it. */
   folder: string;
+  /** Of this machine. */
+  archive: Archive;
   log: Logger;
 }
 
@@ -42,13 +45,13 @@ const pagesMax = 100;
 /** The states of the last answers are kept for the next pages of a list. */
 const keptMax = 2;
 
-export async function startAudit({ natsUrls, caFile, folder, log }: AuditOptions): Promise<RunningAudit> {
+export async function startAudit({ natsUrls, caFile, folder, archive, log }: AuditOptions): Promise<RunningAudit> {
   const front = await openBus(natsUrls.front, "remuda audit", { caFile });
   const ledger = await openBus(natsUrls.ledger, "remuda audit ledger", { caFile }).catch(async (error) => {
     await front.close();
     throw error;
   });
-  const pasts = new Pasts(ledger, folder);
+  const pasts = new Pasts(ledger, folder, archive);
   const verb = "audit.proxies";
   const served = { name: verb, subject: requestSubject(verb, "*"), queue: "remuda-audit" };
   const subscription = new Responder(front.nc, overNats, log).serve(served, ({ subject, body, respond }) => {
@@ -93,6 +96,7 @@ function placeOf({ state, mark }: Past): { at: number; commit: number; sequence:
 class Pasts {
   readonly #ledger: Bus;
   readonly #folder: string;
+  readonly #archive: Archive;
   readonly #folds = new Map<string, Promise<Past>>();
   readonly #kept = new Map<string, Past>();
   readonly #stopping = new AbortController();
@@ -100,9 +104,10 @@ class Pasts {
   #pages = 0;
   #lastPage: Promise<unknown> = Promise.resolve();
 
-  constructor(ledger: Bus, folder: string) {
+  constructor(ledger: Bus, folder: string, archive: Archive) {
     this.#ledger = ledger;
     this.#folder = folder;
+    this.#archive = archive;
   }
 
   async at(pool: string, moment: Moment): Promise<Past | Refusal> {
@@ -148,7 +153,7 @@ class Pasts {
   }
 
   async #fold(pool: string, moment: Moment): Promise<Past> {
-    const source = await streamSourceOn(this.#ledger, pool);
+    const source = await streamSourceOn(this.#ledger, pool, { archive: this.#archive });
     const checkpoints = checkpointsIn(join(this.#folder, pool));
     if ("at" in moment && moment.at > Date.now() + futureMs)
       throw new Fault("fix-setup", "is in the future. Give a past moment.");

@@ -1,6 +1,7 @@
 // A ledger on JetStream, read with only an auditor's rights: the name of the stream of a subject, its info, and its
 // messages.
 import { ledgerStream, ledgerSubject } from "../../protocol/subjects.ts";
+import { type Archive, withArchived } from "../../runtime/archive/archive.ts";
 import { type Bus, type BusOptions, openBus } from "../../runtime/bus.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { type StoredMessage, storedMessage, streamOf } from "../../runtime/jetstream-api.ts";
@@ -18,21 +19,28 @@ export class NoLedger extends Fault {
 }
 
 /** @throws Fault "fix-setup" if the pool has no ledger, "retry-later" if there is no answer. */
-export async function openStreamSource(url: string, pool: string, options: BusOptions = {}): Promise<LedgerSource> {
+export async function openStreamSource(
+  url: string,
+  pool: string,
+  { archive, ...options }: BusOptions & { archive?: Archive } = {},
+): Promise<LedgerSource> {
   const bus = await openBus(url, "remuda audit", options);
   try {
-    return await streamSourceOn(bus, pool, () => bus.close());
+    return await streamSourceOn(bus, pool, { archive, close: () => bus.close() });
   } catch (error) {
     await bus.close();
     throw error;
   }
 }
 
-/** On a connection that the caller owns. */
+/**
+ * On a connection that the caller owns.
+ * @param given.archive of this machine. The commits that are in it alone are read like those of the stream.
+ */
 export async function streamSourceOn(
   bus: Bus,
   pool: string,
-  close: () => Promise<void> = async () => {},
+  { archive, close = async () => {} }: { archive?: Archive | undefined; close?: () => Promise<void> } = {},
 ): Promise<LedgerSource> {
   const subject = ledgerSubject(pool);
   const stream = await streamOf(bus, subject);
@@ -43,6 +51,8 @@ export async function streamSourceOn(
   if (stream === undefined || (await newest()) === undefined) {
     throw new NoLedger(pool, subject);
   }
+  const whole = (stored: AsyncIterable<Stored>, afterSeq: number): AsyncIterable<Stored> =>
+    archive === undefined ? stored : withArchived(stored, (...where) => archive.before(pool, ...where), afterSeq);
   let done = 0;
   const note = (batch: readonly Entry[]): readonly Entry[] => {
     done = batch.at(-1)?.seq ?? done;
@@ -58,16 +68,19 @@ export async function streamSourceOn(
     last: newest,
     async entryAt(seq) {
       const message = await storedMessage(bus, stream, { seq });
-      return message === undefined || message.subject !== subject ? undefined : entryOf(message);
+      if (message?.subject === subject) return entryOf(message);
+      const archived = message === undefined ? await archive?.at(pool, seq) : undefined;
+      return archived && entryOf(archived);
     },
     async *read(after = { seq: 0 }) {
       const until = (await newest())?.seq ?? 0;
       if (until <= after.seq) return;
       const from = { seq: after.seq, at: 0 };
       let batch: Entry[] = [];
-      for await (const message of tail({ bus, stream, subject, from, until })) {
-        batch.push(entryOf(message));
-        if (batch.length < batchMax && message.seq < until) continue;
+      const stored: AsyncIterable<Stored> = tail({ bus, stream, subject, from, until });
+      for await (const commit of whole(stored, after.seq)) {
+        batch.push(entryOf(commit));
+        if (batch.length < batchMax && commit.seq < until) continue;
         yield note(batch);
         batch = [];
       }
@@ -77,14 +90,15 @@ export async function streamSourceOn(
         throw new Fault("retry-later", "The connection to NATS ended before the ledger was read. Retry.");
     },
     async *follow(after, signal) {
-      for await (const message of tail({ bus, stream, subject, from: { seq: after.seq, at: 0 }, signal })) {
-        yield note([entryOf(message)]);
-      }
+      const stored: AsyncIterable<Stored> = tail({ bus, stream, subject, from: { seq: after.seq, at: 0 }, signal });
+      for await (const commit of whole(stored, after.seq)) yield note([entryOf(commit)]);
     },
     close,
   };
 }
 
-function entryOf({ seq, storedAt, bytes }: StoredMessage): Entry {
+type Stored = Pick<StoredMessage, "seq" | "storedAt" | "bytes">;
+
+function entryOf({ seq, storedAt, bytes }: Stored): Entry {
   return { seq, storedAt, line: 0, bytes: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength) };
 }

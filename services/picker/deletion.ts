@@ -1,4 +1,4 @@
-// Deletes a closed pool: its ledger, and the sealed credentials of its proxies. The ledger is claimed first. So another
+// Deletes a closed pool: its ledger, its snapshots, and the sealed credentials of its proxies. The ledger is claimed first. So another
 // picker that opens the pool at the same moment fails, and begins a new ledger afterwards.
 //
 // The ledger goes last. If the deletion fails before that, the pool is still closed, and can be deleted again.
@@ -13,10 +13,13 @@ import { lastSequence } from "./streams.ts";
 const busy = (pool: string): Refusal =>
   refuse("unavailable", `The pool ${pool} is being opened or claimed.`, { retryAfterMs: 1000 });
 
-/** @throws Fault if the ledger cannot be read, or the broker does not answer. */
+/**
+ * @param archive its archive goes, too. Otherwise it stays, also if a new pool of this name is opened.
+ * @throws Fault if the ledger cannot be read, or the broker does not answer.
+ */
 export async function deletePool(
   pool: string,
-  { picker, isLed }: { picker: Station; isLed: () => Promise<boolean> },
+  { picker, archive, isLed }: { picker: Station; archive: boolean; isLed: () => Promise<boolean> },
 ): Promise<{ deleted: true } | Refusal> {
   if (await isLed()) return invalid("pool", "is open. Close it first");
   const { promise: claimed, resolve } = Promise.withResolvers<boolean>();
@@ -45,7 +48,9 @@ export async function deletePool(
   // This process may have stood still since its claim. Then another picker may have opened the pool.
   if ((await lastSequence(ledger, pool)) !== seq) return busy(pool);
   await secrets.prune(() => false);
+  await picker.snapshots.keep(pool, 0);
   await callJs(ledger, `STREAM.PURGE.${ledgerStream}`, { filter: ledgerSubject(pool), seq: seq + 1 });
+  if (archive) await picker.archive?.remove(pool);
   // A new pool of this name would ignore these outcomes.
   await callJs(follower, `STREAM.PURGE.${outcomesStream}`, { filter: outcomeSubject(pool) }).catch(() => {});
   picker.options.log.warn({ pool }, "the pool is deleted");

@@ -1,21 +1,26 @@
-// Folds a pool's ledger from its beginning. The result is its state, and the point at which the pool's time continues.
-// Each commit is checked. A ledger that is not whole is never led.
+// Folds a pool's ledger: from the newest snapshot that is good, or from its beginning. The result is its state, and the
+// point at which the pool's time continues. Each commit is checked. A ledger that is not whole is never led.
 import { decodeCommit } from "../../events/commit.ts";
 import { Fault, messageOf } from "../../runtime/fault.ts";
-import { type Ledger, lookAgainMs } from "../../runtime/ledger.ts";
+import { type Ledger, lookAgainMs, type StoredCommit } from "../../runtime/ledger.ts";
 import { hashOf } from "../../runtime/loop.ts";
 import type { InstallationKey } from "../../runtime/secrets.ts";
 import { foldCommit } from "../../state-machines/fold/evolve.ts";
 import { PoolState } from "../../state-machines/fold/state.ts";
 import { goOn, type LastRead, type TimePorts } from "./pool-time.ts";
+import type { Mark, Snapshots } from "./snapshots.ts";
 
 const lookEveryMs = 500;
 
 export interface FoldPorts extends TimePorts {
   pool: string;
   ledger: Ledger;
-  /** Number of a commit whose hash is wanted. */
-  witnessed?: number | undefined;
+  /** Absent: the whole ledger is folded. */
+  snapshots?: Pick<Snapshots, "of" | "load"> | undefined;
+  /** Called with a sentence about a snapshot that cannot be used. Another one is tried, or the whole ledger folded. */
+  onBadSnapshot?: ((why: string) => void) | undefined;
+  /** A commit whose hash is wanted. */
+  witnessed?: Pick<Mark, "n" | "seq"> | undefined;
   key: Pick<InstallationKey, "fingerprint">;
 }
 
@@ -33,35 +38,108 @@ export interface Folded {
 
 /** @throws Fault "stop-damaged" if the ledger is not whole, "fix-setup" if it belongs to another key. */
 export async function foldLedger(ports: FoldPorts): Promise<Folded> {
-  const state = new PoolState(ports.pool);
-  let last: LastRead | undefined;
-  let seq = 0;
-  let hash = "";
-  let witnessedHash: string | undefined;
-  for await (const stored of ports.ledger.read(0)) {
-    // Not when the first commit came: the ledger may grow while it is read.
-    last = { storedAt: stored.storedAt, on: ports.clock.monotonic() };
+  const fold = await recovered(ports);
+  const { state, seq, hash } = fold;
+  if (state.keyFingerprint !== "" && state.keyFingerprint !== ports.key.fingerprint) throw foreignKey(ports.pool);
+  const witnessedHash = await hashOfWitnessed(ports, fold);
+  const time = await goOn(ports, state, fold.last ?? { storedAt: 0, on: ports.clock.monotonic() });
+  return { state, seq, hash, witnessedHash, time };
+}
+
+/** A snapshot is only a cache: whatever is wrong with one, the ledger decides. */
+export async function recovered(ports: Omit<FoldPorts, "key">): Promise<Fold> {
+  const { pool, snapshots } = ports;
+  const tried = new Set<string>();
+  let damage: unknown;
+  for (let wasWhole = false; ; ) {
+    // Asked again each time: a ledger's beginning may be archived while it is folded, but only after a newer snapshot.
+    const mark = (await snapshots?.of(pool))?.find(({ hash }) => !tried.has(hash));
+    if (mark === undefined && wasWhole) throw damage;
+    wasWhole = mark === undefined;
+    if (mark !== undefined) tried.add(mark.hash);
+    try {
+      const start = mark && { ...mark, state: await snapshots!.load(pool, mark) }; // They have named it.
+      const fold = await foldFrom(ports, start);
+      if (fold !== undefined) return fold;
+      throw new Error("the ledger does not have its last commit");
+    } catch (error) {
+      if (isOfBroker(error)) throw error;
+      if (mark !== undefined)
+        ports.onBadSnapshot?.(`the snapshot of pool ${pool} at commit ${mark.n} is not used: ${messageOf(error)}`);
+      else damage = error;
+    }
+  }
+}
+
+/** Undefined if the ledger does not have the snapshot's last commit. */
+async function foldFrom(ports: Omit<FoldPorts, "key">, start?: Start): Promise<Fold | undefined> {
+  const fold = new Fold(ports, start);
+  let isThere = start === undefined;
+  for await (const stored of ports.ledger.read(Math.max(0, fold.seq - 1))) {
+    if (isThere) fold.add(stored);
+    else if (stored.seq !== fold.seq || hashOf(stored.bytes) !== fold.hash) return undefined;
+    else {
+      isThere = true;
+      fold.saw(stored);
+    }
+  }
+  return isThere ? fold : undefined;
+}
+
+interface Start extends Mark {
+  state: PoolState;
+}
+
+class Fold {
+  readonly state: PoolState;
+  seq: number;
+  hash: string;
+  last: LastRead | undefined;
+  witnessedHash: string | undefined;
+  readonly #ports: Pick<FoldPorts, "pool" | "clock" | "witnessed">;
+
+  constructor(ports: Pick<FoldPorts, "pool" | "clock" | "witnessed">, start?: Start) {
+    this.#ports = ports;
+    this.state = start?.state ?? new PoolState(ports.pool);
+    this.seq = start?.seq ?? 0;
+    this.hash = start?.hash ?? "";
+  }
+
+  add(stored: StoredCommit): void {
     try {
       const commit = decodeCommit(Buffer.from(stored.bytes).toString());
-      if (commit.prev !== hash) throw new Error("it does not follow the one before it: the hash chain is broken");
-      foldCommit(state, commit);
+      if (commit.prev !== this.hash) throw new Error("it does not follow the one before it: the hash chain is broken");
+      foldCommit(this.state, commit);
     } catch (cause) {
-      const where = `The ledger of pool ${ports.pool} is damaged at sequence ${stored.seq}`;
-      throw new Fault(
-        "stop-damaged",
-        `${where}: ${messageOf(cause)}. The pool is not served. Keep the stream as it is.`,
-        {
-          cause,
-        },
-      );
+      const where = `The ledger of pool ${this.#ports.pool} is damaged at sequence ${stored.seq}`;
+      const message = `${where}: ${messageOf(cause)}. The pool is not served. Keep the stream as it is.`;
+      throw new Fault("stop-damaged", message, { cause });
     }
-    seq = stored.seq;
-    hash = hashOf(stored.bytes);
-    if (state.commits === ports.witnessed) witnessedHash = hash;
+    this.seq = stored.seq;
+    this.hash = hashOf(stored.bytes);
+    this.saw(stored);
   }
-  if (state.keyFingerprint !== "" && state.keyFingerprint !== ports.key.fingerprint) throw foreignKey(ports.pool);
-  const time = await goOn(ports, state, last ?? { storedAt: 0, on: ports.clock.monotonic() });
-  return { state, seq, hash, witnessedHash, time };
+
+  /** This commit is in the state. */
+  saw({ storedAt }: StoredCommit): void {
+    // Not when the first commit came: the ledger may grow while it is read.
+    this.last = { storedAt, on: this.#ports.clock.monotonic() };
+    if (this.state.commits === this.#ports.witnessed?.n) this.witnessedHash = this.hash;
+  }
+}
+
+/** If it is older than the snapshot, it is not among the commits that were folded. */
+async function hashOfWitnessed({ ledger, witnessed }: FoldPorts, fold: Fold): Promise<string | undefined> {
+  if (witnessed === undefined || witnessed.n === 0 || fold.witnessedHash !== undefined) return fold.witnessedHash;
+  if (witnessed.n > fold.state.commits) return undefined;
+  for await (const stored of ledger.read(witnessed.seq - 1))
+    return stored.seq === witnessed.seq ? hashOf(stored.bytes) : undefined;
+  return undefined;
+}
+
+/** It says nothing about a snapshot or a ledger. */
+function isOfBroker(error: unknown): boolean {
+  return error instanceof Fault && error.code === "retry-later";
 }
 
 /** Waits while reads end before this sequence. They may come from a server that was cut off. */

@@ -4,6 +4,7 @@ import { type ActorRefFrom, createActor, waitFor } from "xstate";
 import { isRefusal, type Refusal, refuse } from "../../protocol/refusal.ts";
 import { ledgerStream, secretsBucket } from "../../protocol/subjects.ts";
 import type { PoolVerb } from "../../protocol/verbs.ts";
+import { Archive } from "../../runtime/archive/archive.ts";
 import { atMost } from "../../runtime/at-most.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { Defects } from "../../runtime/defects.ts";
@@ -24,7 +25,9 @@ import { Peers } from "./peers.ts";
 import { Phases } from "./phases.ts";
 import { phaseOf, poolMachine } from "./pool-life.ts";
 import { letGo, type PickerOptions, type Served, type Station } from "./serving.ts";
+import { Snapshots } from "./snapshots.ts";
 import { opennessIn, outcomesNews } from "./streams.ts";
+import { Upkeep } from "./upkeep.ts";
 import { anybody, type Who } from "./who.ts";
 import { Witnesses } from "./witness.ts";
 
@@ -51,11 +54,12 @@ export class Leadership {
   readonly #purged = new Map<string, string>();
   readonly #phases = new Phases();
   readonly #hearing: Subscription;
+  readonly #upkeep: Upkeep | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isStopped = false;
 
   constructor(id: string, options: PickerOptions, responder: Responder) {
-    const { key, log, witnessFolder: folder, buses } = options;
+    const { key, log, witnessFolder: folder, buses, upkeep, clock = systemClock } = options;
     const { ledger, follower } = buses;
     this.#openness = opennessIn(ledger);
     this.#openPools = new OpenPools({
@@ -66,7 +70,9 @@ export class Leadership {
     this.#station = {
       ...{ id, options, peers: new Peers(id, options), responder, stalls: watchStalls() },
       witnesses: new Witnesses({ bus: ledger, key, log, folder }),
-      pulse: new Pulse(options.clock ?? systemClock),
+      snapshots: new Snapshots(ledger),
+      archive: upkeep && new Archive(upkeep.archiveFolder),
+      pulse: new Pulse(clock),
       outcomes: outcomesNews(follower),
       room: new StreamRoom(ledger, ledgerStream),
       demand: noDemand(),
@@ -81,6 +87,9 @@ export class Leadership {
         return bucket;
       },
     };
+    const led = (): Served[] => [...this.#lives.keys()].flatMap((pool) => this.#led(pool) ?? []);
+    const bytes = (): number => this.#station.room.room.bytes;
+    this.#upkeep = upkeep && new Upkeep({ settings: upkeep, bus: ledger, clock, log, bytes, led });
     this.#hearing = this.#station.peers.hear((pool, term) => this.#lives.get(pool)?.send({ type: "noticed", term }));
   }
 
@@ -100,6 +109,7 @@ export class Leadership {
       void this.#scan();
     }, scanMs);
     this.#timer.unref();
+    this.#upkeep?.start();
     const fault = (await Promise.all(leading)).find((each) => each?.code === "fix-setup");
     if (fault !== undefined) throw fault;
   }
@@ -108,6 +118,7 @@ export class Leadership {
   async stop(): Promise<void> {
     this.#isStopped = true;
     clearInterval(this.#timer);
+    this.#upkeep?.stop();
     const lives = [...this.#lives.values()];
     const keepers = lives.flatMap((life) => life.getSnapshot().context.served?.keeper ?? []);
     for (const life of lives) life.send({ type: "stop" });
@@ -169,10 +180,10 @@ export class Leadership {
   }
 
   /** Deletes a closed pool. */
-  async delete(pool: string): Promise<object> {
+  async delete(pool: string, { archive }: { archive: boolean }): Promise<object> {
     try {
       const isLed = async (): Promise<boolean> => this.#led(pool) !== undefined || this.#station.peers.isLed(pool);
-      const answer = await deletePool(pool, { picker: this.#station, isLed });
+      const answer = await deletePool(pool, { picker: this.#station, archive, isLed });
       if ("deleted" in answer) {
         this.#lives.get(pool)?.send({ type: "stop" });
         this.#names = new Set([...this.#names].filter((name) => name !== pool));
@@ -253,12 +264,15 @@ export class Leadership {
    */
   #lookForPurged(commits: ReadonlyMap<string, number>, sizes: ReadonlyMap<string, number>): void {
     this.#purged.clear();
-    for (const [pool, stored] of commits) {
+    for (const [pool, n] of commits) {
+      const led = this.#led(pool);
+      // What is archived by now may have been purged.
+      const stored = n - (led?.leader.state.archived.n ?? n);
       const found = sizes.get(pool) ?? 0;
       if (found >= stored) continue;
       const what = `The ledger of pool ${pool} has ${found} of ${stored} commits: others were purged.`;
       this.#purged.set(pool, `${what} Restore the stream from a backup before the next start.`);
-      this.#led(pool)?.requests.handle("pool.get", {}, () => {});
+      led?.requests.handle("pool.get", {}, () => {});
     }
   }
 

@@ -102,7 +102,7 @@ export class Picker {
     const named = poolIn(subject, "pool.delete");
     if ("refusal" in named) return respond(named.refusal);
     const read = readRequest(contract["pool.delete"].request, body);
-    const answer = "refusal" in read ? read.refusal : await this.#leadership.delete(named.value);
+    const answer = "refusal" in read ? read.refusal : await this.#leadership.delete(named.value, read.value);
     respond(withWarnings(answer, read.warnings));
   }
 

@@ -6,6 +6,7 @@ import type { Logger } from "pino";
 import type { Cursor } from "../../events/commit.ts";
 import { ledgerStream, ledgerSubject, requestSubject } from "../../protocol/subjects.ts";
 import { verbsBy } from "../../protocol/verbs.ts";
+import type { Archive } from "../../runtime/archive/archive.ts";
 import type { AtMost } from "../../runtime/at-most.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import { type Clock, systemClock } from "../../runtime/clock.ts";
@@ -29,8 +30,10 @@ import type { LeaderEvent } from "./leader-event.ts";
 import type { LeftOut } from "./left-out.ts";
 import type { Seen } from "./pool-time.ts";
 import { Requests } from "./requests.ts";
+import type { Snapshots } from "./snapshots.ts";
 import { outcomeFeed, outcomeStoredAfter } from "./streams.ts";
 import { wantedTokens } from "./token-values.ts";
+import type { UpkeepSettings } from "./upkeep.ts";
 import { type Users, whoSent } from "./who.ts";
 import { lossIn, type Witnesses } from "./witness.ts";
 import { WitnessKeeper } from "./witness-keeper.ts";
@@ -60,6 +63,8 @@ export interface PickerOptions {
   onFrozen?: (message: string) => void;
   /** How often to look at the streams. Absent: every two seconds. */
   streamsEveryMs?: number;
+  /** How ledgers' past is kept. Absent: no snapshot is made, and nothing is archived. */
+  upkeep?: UpkeepSettings;
   /** A folder for the witnesses of ledgers. Absent: they are kept in the bucket of secrets alone. */
   witnessFolder?: string;
 }
@@ -72,6 +77,9 @@ export interface Station {
   responder: Responder;
   stalls: StallWatch;
   witnesses: Witnesses;
+  snapshots: Snapshots;
+  /** Of this machine. Absent: nothing is archived. */
+  archive?: Archive | undefined;
   outcomes: StreamNews;
   /** How full the ledgers' stream is. */
   room: StreamRoom;
@@ -128,6 +136,7 @@ export async function foldPool(
   },
 ): Promise<Served> {
   const { buses, key, signer, clock = systemClock, log } = picker.options;
+  const { archive } = picker;
   let leader: Leader | undefined; // Set below, because the leader is made on its ledger.
   const warn = (why: string, message: string): void => log.warn({ pool, why }, message);
   const ledger = new JetStreamLedger({
@@ -135,6 +144,7 @@ export async function foldPool(
     stream: ledgerStream,
     subject: ledgerSubject(pool),
     room: picker.room,
+    ...(archive && { archived: (...where) => archive.before(pool, ...where) }),
     onDoubt: (why) => {
       leader?.metrics.ambiguousAttempt();
       warn(why, "the result of a commit is unknown; asking again");
@@ -147,7 +157,10 @@ export async function foldPool(
   const read = await picker.witnesses.of(pool).catch((error: Error) => error);
   const { witness, kept } = read instanceof Error ? {} : read;
   if (witness !== undefined) await untilReadTo({ ledger, clock }, witness.seq, signal);
-  const folded = await foldLedger({ pool, ledger, clock, key, seen, kept, witnessed: witness?.n });
+  const { snapshots } = picker;
+  const onBadSnapshot = (message: string): void => log.warn({ pool }, message);
+  const ports = { pool, ledger, clock, key };
+  const folded = await foldLedger({ ...ports, seen, kept, witnessed: witness, snapshots, onBadSnapshot });
   if (read instanceof Error) throw read;
   const found = { commits: folded.state.commits, hash: folded.witnessedHash };
   const loss = witness === undefined ? undefined : lossIn(pool, witness, found);
@@ -158,9 +171,9 @@ export async function foldPool(
   const feed = outcomeFeed(buses.follower, pool, { news: picker.outcomes, hasLeases, onTrouble });
   const { id, pulse, quotas, demand, defects } = picker;
   const known = { quotas, demand, gapOn: pulse.gapOn };
-  const ports = { pool, id, ledger, feed, clock, key, secrets, signer, tell, announce, ...known };
+  const led = { ...ports, id, feed, secrets, signer, tell, announce, ...known };
   const onDefect = (error: unknown, where: object): void => defects.note("request", error, { pool, ...where });
-  leader = new Leader({ ...ports, onDefect, ...(leftOut && { leftOut }) }, folded);
+  leader = new Leader({ ...led, onDefect, ...(leftOut && { leftOut }) }, folded);
   const watched = {
     outcomeStoredAfter: (cursor: Cursor) => outcomeStoredAfter(buses.follower, pool, cursor),
     defects: () => defects.ofPool(pool),

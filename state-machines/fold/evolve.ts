@@ -96,6 +96,9 @@ export function evolve(state: PoolState, event: Event): void {
     case "HeadSigned":
       state.head = { n: event.n, at: state.at };
       return;
+    case "SegmentArchived":
+      state.archived = { n: event.last, sequence: event.sequence };
+      return;
     default:
       return ignoreOnlyInert(event);
   }

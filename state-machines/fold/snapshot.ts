@@ -10,9 +10,23 @@ import { isFormer, newMoved } from "./past.ts";
 import { type Exit, type Lease, PoolState, type Proxy, type Session, spreadFrom } from "./state.ts";
 import { restoreToken } from "./token.ts";
 
-export type Snapshot = ReturnType<typeof snapshotOf>;
+/** Increase it with every change of a state's form or of its folding. Snapshots of another version are not read. */
+export const snapshotVersion = 11;
 
-export function snapshotOf(state: PoolState) {
+/** How many entries are restored between two pauses. It takes a millisecond or two. */
+const entriesAtOnce = 1000;
+
+export type Snapshot = ReturnType<typeof fieldsOf> & {
+  [List in keyof typeof listsOf]: ReturnType<(typeof listsOf)[List]> extends Iterable<infer Entry> ? Entry[] : never;
+};
+
+export function snapshotOf(state: PoolState): Snapshot {
+  const lists = Object.entries(listsOf).map(([name, entriesOf]) => [name, [...entriesOf(state)]]);
+  return { ...fieldsOf(state), ...Object.fromEntries(lists) } as Snapshot; // It has all lists.
+}
+
+/** All but the lists. */
+export function fieldsOf(state: PoolState) {
   return {
     pool: state.pool,
     opened: state.opened,
@@ -28,25 +42,33 @@ export function snapshotOf(state: PoolState) {
     commits: state.commits,
     cursor: state.cursor,
     head: state.head,
+    archived: state.archived,
     nextOrder: state.nextOrder,
     nextFormer: state.nextFormer,
     byState: state.byState,
     totals: state.totals,
     refused: state.refused,
-    proxies: [...state.proxies.values()].map(snapshotOfProxy),
-    exits: [...state.exits.values()].map(snapshotOfExit),
-    former: [...state.former].map(([order, exit]) => ({ order, ...snapshotOfFormer(exit) })),
-    leases: [...state.leases.values()].map(snapshotOfLease),
-    closedLeases: [...state.closedLeases.values()].map(snapshotOfLease),
-    sessions: [...state.sessions.values()].map(snapshotOfSession),
-    idleSessions: [...state.idleSessions].map((session) => session.name),
-    tokens: [...state.tokens.values()].map(snapshotOfToken),
-    requests: [...state.requests].map(([requestId, lease]) => [requestId, lease.id] as const),
     newcomers: state.newcomers,
-    pairs: [...state.pairs.values()].map(
-      ({ proxy, order, target, evidence }) => [proxy.id, order, target, evidence] as const,
-    ),
   };
+}
+
+/** Each may have a million entries. */
+export const listsOf = {
+  proxies: ({ proxies }: PoolState) => each(proxies.values(), snapshotOfProxy),
+  exits: ({ exits }: PoolState) => each(exits.values(), snapshotOfExit),
+  former: ({ former }: PoolState) => each(former, ([order, exit]) => ({ order, ...snapshotOfFormer(exit) })),
+  leases: ({ leases }: PoolState) => each(leases.values(), snapshotOfLease),
+  closedLeases: ({ closedLeases }: PoolState) => each(closedLeases.values(), snapshotOfLease),
+  sessions: ({ sessions }: PoolState) => each(sessions.values(), snapshotOfSession),
+  idleSessions: ({ idleSessions }: PoolState) => each(idleSessions, (session) => session.name),
+  tokens: ({ tokens }: PoolState) => each(tokens.values(), snapshotOfToken),
+  requests: ({ requests }: PoolState) => each(requests, ([requestId, lease]) => [requestId, lease.id] as const),
+  pairs: ({ pairs }: PoolState) =>
+    each(pairs.values(), ({ proxy, order, target, evidence }) => [proxy.id, order, target, evidence] as const),
+};
+
+function* each<From, To>(items: Iterable<From>, to: (item: From) => To): Generator<To, void> {
+  for (const item of items) yield to(item);
 }
 
 function snapshotOfProxy({ account, restPlace: _rest, forgetPlace: _place, forgetAt: _planned, ...others }: Proxy) {
@@ -82,9 +104,20 @@ function snapshotOfSession({ leases, ...others }: Session) {
  * @returns a state that equals the one of which the snapshot was taken, and stays equal after further events.
  */
 export function restore(snapshot: Snapshot): PoolState {
+  const restoring = restored(snapshot);
+  for (;;) {
+    const step = restoring.next();
+    if (step.done) return step.value;
+  }
+}
+
+/** The same in slices: it pauses where it yields. */
+export function* restored(snapshot: Snapshot): Generator<void, PoolState, void> {
   const { pool, policy, proxies, exits, former, leases, closedLeases, sessions, idleSessions, ...more } = snapshot;
   const { tokens, requests, pairs, ...fields } = more;
   const state: PoolState = Object.assign(new PoolState(pool), fields, { rules: compileRules(policy) });
+  let entries = 0;
+  const isSlice = (): boolean => ++entries % entriesAtOnce === 0;
   for (const { order, leases: _leases, ...exit } of former) {
     const made = Object.assign(state.exitFor(exit.key), countedOf(exit));
     made.moved = { ...newMoved(made), order };
@@ -92,6 +125,7 @@ export function restore(snapshot: Snapshot): PoolState {
     state.former.set(order, made);
   }
   for (const { members, leases: _leases, past, ...exit } of exits) {
+    if (isSlice()) yield;
     const made = Object.assign(state.exitFor(exit.key), { ...exit, ...countedOf(exit), limits: state.rules.limits });
     if (past === undefined && members.length > 0) continue;
     made.moved = newMoved(made);
@@ -103,12 +137,19 @@ export function restore(snapshot: Snapshot): PoolState {
     lookAtPast(state, made.moved);
   }
   for (const { account, ...proxy } of proxies) {
+    if (isSlice()) yield;
     const exit = known(state.exits, account);
     state.proxies.set(proxy.id, { ...proxy, account: exit, restPlace: -1, forgetPlace: -1, forgetAt: 0 });
     state.ids.add(proxy.id);
   }
-  for (const lease of leases) state.leases.set(lease.id, leaseOf(state, lease));
-  for (const lease of closedLeases) state.closedLeases.set(lease.id, leaseOf(state, lease));
+  for (const lease of leases) {
+    if (isSlice()) yield;
+    state.leases.set(lease.id, leaseOf(state, lease));
+  }
+  for (const lease of closedLeases) {
+    if (isSlice()) yield;
+    state.closedLeases.set(lease.id, leaseOf(state, lease));
+  }
   const openLeases = (ids: readonly string[]): Lease[] => ids.map((id) => known(state.leases, id));
   for (const session of sessions)
     state.sessions.set(session.name, { ...session, leases: new Set(openLeases(session.leases)) });
@@ -121,6 +162,7 @@ export function restore(snapshot: Snapshot): PoolState {
   for (const [requestId, leaseId] of requests) state.requests.set(requestId, known(state.leases, leaseId));
   for (const { order, leases: open } of former) known(state.former, order).leases = openLeases(open);
   for (const { key, members, leases: open } of exits) {
+    if (isSlice()) yield;
     const exit = known(state.exits, key);
     exit.members = members.map((id) => known(state.proxies, id));
     exit.leases = openLeases(open);
@@ -129,10 +171,12 @@ export function restore(snapshot: Snapshot): PoolState {
     if (exit.members.length > spreadFrom && exit.restUntil > state.at) state.spreading.add(exit);
   }
   for (const lease of state.leases.values()) {
+    if (isSlice()) yield;
     state.expiries.set(lease);
     if (lease.request?.holder !== undefined) hold(state, lease.request.holder, lease);
   }
   for (const proxy of state.proxies.values()) {
+    if (isSlice()) yield;
     if (proxy.state === "cooling" || proxy.state === "exhausted") state.rests.set(proxy);
     // The next look works out when its traces end: a plan may be too early, never too late.
     if (proxy.state === "retired") state.forgets.set(proxy);

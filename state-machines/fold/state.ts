@@ -208,6 +208,8 @@ export class PoolState {
   cursor: Cursor = { seq: 0, at: 0 };
   /** The last signed commit, and when it was signed. n 0: none yet. */
   head = { n: 0, at: 0 };
+  /** The last commit that is archived, and its place in the stream. n 0: none. */
+  archived = { n: 0, sequence: 0 };
   readonly proxies = new Map<string, Proxy>();
   readonly exits = new Map<string, Exit>();
   /** Former exits that another exit counts, by number (past.ts). */

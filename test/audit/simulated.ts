@@ -3,9 +3,11 @@
 import { expect } from "vitest";
 import { simulate } from "../sim/simulate.ts";
 
-export async function simulatedLedger(seed: number): Promise<Buffer[]> {
+/** @param given.snapshots share of the leaders that start from one. */
+export async function simulatedLedger(seed: number, given: { snapshots?: number } = {}): Promise<Buffer[]> {
   let ledger: Buffer[] = [];
   const run = await simulate(seed, {
+    ...given,
     onEnd: ({ broker }) => {
       ledger = broker.ledger.commits.map(({ bytes }) => Buffer.from(bytes));
     },

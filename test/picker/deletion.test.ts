@@ -18,6 +18,7 @@ import { Leader } from "../../services/picker/leader.ts";
 import { Leadership } from "../../services/picker/leadership.ts";
 import { Picker } from "../../services/picker/picker.ts";
 import type { Station } from "../../services/picker/serving.ts";
+import { Snapshots } from "../../services/picker/snapshots.ts";
 import { lastSequence, outcomesNews } from "../../services/picker/streams.ts";
 import { anybody } from "../../services/picker/who.ts";
 import { Witnesses } from "../../services/picker/witness.ts";
@@ -47,6 +48,7 @@ beforeAll(async () => {
       bucket: () => openBucket(bus, secretsBucket),
     },
     witnesses: new Witnesses({ bus, key, log, folder: undefined }),
+    snapshots: new Snapshots(bus),
     // Only a pool that is led needs them.
     ...({} as Pick<Station, "responder" | "stalls">),
   };
@@ -68,7 +70,7 @@ async function closedPool(pool: string): Promise<void> {
 }
 
 const deleted = (pool: string, given: Partial<Station> = {}) =>
-  deletePool(pool, { picker: { ...station, ...given }, isLed: async () => false });
+  deletePool(pool, { picker: { ...station, ...given }, archive: false, isLed: async () => false });
 
 /** The bucket of secrets takes messages up to this size only; -1: of any size. */
 async function boundBucket(max_msg_size: number): Promise<void> {

@@ -33,14 +33,14 @@ async function ledgerWithWitness() {
 }
 
 async function lossOf(ledger: MemoryLedger, witness: Parameters<typeof lossIn>[1]): Promise<string | undefined> {
-  const folded = await foldLedger({ pool: "shop", ledger, clock: systemClock, key, witnessed: witness.n });
+  const folded = await foldLedger({ pool: "shop", ledger, clock: systemClock, key, witnessed: witness });
   return lossIn("shop", witness, { commits: folded.state.commits, hash: folded.witnessedHash });
 }
 
 test("a ledger that has its witnessed commit lacks nothing, however far it has grown", async () => {
   const { ledger, witness } = await ledgerWithWitness();
   expect(await lossOf(ledger, witness)).toBeUndefined();
-  const folded = await foldLedger({ pool: "shop", ledger, clock: systemClock, key, witnessed: 2 });
+  const folded = await foldLedger({ pool: "shop", ledger, clock: systemClock, key, witnessed: { n: 2, seq: 2 } });
   const earlier = { ...witness, n: 2, hash: hashOf(ledger.commits[1]!.bytes) };
   expect(lossIn("shop", earlier, { commits: 3, hash: folded.witnessedHash })).toBeUndefined();
 });

@@ -1,6 +1,7 @@
 // Live equals replayed; and when the faults have stopped and time has passed, nothing is left over.
 import { advance } from "../../state-machines/fold/evolve.ts";
 import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
+import { canonical } from "../../state-machines/structures/canonical.ts";
 import { type Court, short } from "./court.ts";
 import { replay } from "./fork.ts";
 import type { SimService } from "./service.ts";
@@ -11,7 +12,7 @@ export function checkReplay(court: Court, service: SimService): void {
   const replayed = replay(service.broker.ledger.commits);
   if (replayed.term !== live.term || replayed.commits !== live.commits) return; // One that was deposed and does not know.
   advance(replayed, live.at);
-  const [was, is] = [snapshotOf(replayed), snapshotOf(live)].map((snapshot) => JSON.stringify(snapshot));
+  const [was, is] = [snapshotOf(replayed), snapshotOf(live)].map(canonical); // A restored one has another order.
   if (was !== is) court.find("replay", `live and replayed state differ: ${difference(was!, is!)}`); // Two were mapped.
 }
 

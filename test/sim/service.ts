@@ -15,6 +15,7 @@ import { SimBroker } from "./broker.ts";
 import { chanceOf } from "./chance.ts";
 import { Life } from "./life.ts";
 import type { Document, Physics } from "./setting.ts";
+import { SimSnapshots } from "./snapshots.ts";
 import type { World } from "./world.ts";
 
 const key = keyOf(Buffer.alloc(32, 7).toString("base64url"), "the simulator's key");
@@ -74,6 +75,7 @@ export class SimService {
   readonly #clocks: Seeded;
   /** In such a run the broker's clock is set between two leaders, and leaders keep the time in the data directory. */
   readonly #setsClocks: boolean;
+  readonly #snapshots: SimSnapshots;
   #kept: Kept | undefined;
   /** A process that followed the last leader, and claims next. */
   #follower: { life: Life; seen: Seen } | undefined;
@@ -81,7 +83,15 @@ export class SimService {
   /** Callbacks that wait until a process leads. */
   #rising: (() => void)[] = [];
 
-  constructor(given: { world: World; seed: number; physics: Physics; document: Document; onlooker: Onlooker }) {
+  /** @param given.snapshots share of the leaders that start from one. */
+  constructor(given: {
+    world: World;
+    seed: number;
+    physics: Physics;
+    document: Document;
+    onlooker: Onlooker;
+    snapshots?: number | undefined;
+  }) {
     this.#world = given.world;
     this.#seed = given.seed;
     this.#driftMs = driftOf(given.physics, chanceOf(given.seed, "drift"));
@@ -89,6 +99,11 @@ export class SimService {
     this.#onlooker = given.onlooker;
     this.#clocks = chanceOf(given.seed, "clocks");
     this.#setsClocks = this.#clocks.chance(0.4);
+    this.#snapshots = new SimSnapshots({
+      chance: chanceOf(given.seed, "snapshots"),
+      share: given.snapshots ?? 0.5,
+      commits: () => this.broker.ledger.commits,
+    });
     this.broker = new SimBroker({
       world: given.world,
       chance: chanceOf(given.seed, "broker"),
@@ -216,6 +231,10 @@ export class SimService {
       clock: life.clock,
       seen,
       kept: this.#kept,
+      snapshots: this.#snapshots,
+      onBadSnapshot: (why) => {
+        this.broken ??= new Error(why);
+      },
       key,
       secrets,
       random: (bytes) => Buffer.from(Array.from({ length: bytes }, () => chance.int(0, 255))),
@@ -304,6 +323,11 @@ export class SimService {
       this.#asks.set(life, asks);
     }
     return asks;
+  }
+
+  /** How many leaders started from a snapshot. */
+  get snapshotsUsed(): number {
+    return this.#snapshots.used;
   }
 
   #end(life: Life): void {

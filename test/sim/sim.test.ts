@@ -34,6 +34,7 @@ test(`finds nothing in ${seeds} seeded runs with kills, hangs, two leaders at on
     "TokenRejected: ignored",
     "kills",
     "two leaders at once",
+    "leaders started from a snapshot",
     "retryAfterMs tried",
     "exits exactly at their limit",
     "broker: sequences used again",

@@ -34,6 +34,8 @@ export async function simulate(
     plan?: Plan;
     /** Ignore the findings of all other checkers. */
     alone?: Checker | undefined;
+    /** Share of the leaders that start from a snapshot. */
+    snapshots?: number;
     onEnd?: (service: SimService) => void;
   } = {},
 ): Promise<Run> {
@@ -49,7 +51,8 @@ export async function simulate(
     transcript,
     alone: given.alone,
   });
-  const service = new SimService({ world, seed, physics, document, onlooker: observer });
+  const { snapshots } = given;
+  const service = new SimService({ world, seed, physics, document, onlooker: observer, snapshots });
   const { court } = observer;
   const started = world.now;
   let busy = 0;
@@ -154,6 +157,7 @@ export async function simulate(
       takeovers: counts.takeovers,
       hangs: counts.hangs,
       sleeps: counts.sleeps,
+      "leaders started from a snapshot": service.snapshotsUsed,
       "pool: left by its leader when closed": counts.closes,
       "broker: clock set between two leaders": broker.counts.clockSteps,
       "broker: crashes": broker.counts.crashes,

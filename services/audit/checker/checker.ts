@@ -12,7 +12,7 @@ import { checkClosing, checkGrant, checkRenewal } from "./leases.ts";
 import { Model } from "./model.ts";
 import { checkUse } from "./outcomes.ts";
 import { quotaOf } from "./past.ts";
-import { checkClaim, checkClosed, checkOpened, checkPolicy } from "./pools.ts";
+import { checkArchived, checkClaim, checkClosed, checkOpened, checkPolicy } from "./pools.ts";
 import { checkAdded, checkChanged, checkRetired } from "./proxies.ts";
 import { checkRefused } from "./refusals.ts";
 import { checkRest, checkRestEnd } from "./rests.ts";
@@ -244,6 +244,8 @@ export class Checker {
         }
         if (!tally.silent) tally.headsSigned++;
         return;
+      case "SegmentArchived":
+        return checkArchived(model, event, commit.n);
       default:
         return this.#stranger(event);
     }

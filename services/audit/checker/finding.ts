@@ -14,6 +14,7 @@ export type Rule =
   | "tail"
   | "seal"
   | "head"
+  | "archive"
   | "unknown-event"
   | "field"
   | "chart"

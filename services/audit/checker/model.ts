@@ -39,6 +39,8 @@ export class Model {
    */
   isOther = false;
   openedAt = 0;
+  /** The last commit that is archived. */
+  archivedTo = 0;
   /** Number of the next proxy added, or lease granted or ended. Strategies order by it. */
   nextOrder = 1;
   readonly exits = new Map<string, ExitModel>();

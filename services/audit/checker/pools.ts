@@ -1,6 +1,7 @@
 // Checks a ledger's events about the pool itself: its leaders, its policy, its opening and closing, its refusals.
 import { type Policy, policySchema } from "../../../events/policy.ts";
 import type { LeaderClaimed, PolicyChanged, PoolClosed, PoolOpened } from "../../../events/pool.ts";
+import type { SegmentArchived } from "../../../events/segment.ts";
 import { regroup } from "./exits.ts";
 import { holdUnreported } from "./leases.ts";
 import type { Model } from "./model.ts";
@@ -87,6 +88,17 @@ export function checkClosed(model: Model, event: PoolClosed): void {
   else if (event.draining && model.isDraining) findings.add("pool", `${drains} a second time`);
   if (event.draining) model.isDraining = true;
   else model.isOpen = false;
+}
+
+/** Each range follows the one before it, and ends before the commit that says so. */
+export function checkArchived(model: Model, event: SegmentArchived, n: number): void {
+  const { findings } = model;
+  const { first, last } = event;
+  if (first !== model.archivedTo + 1)
+    findings.add("archive", `commits ${first} to ${last} are archived, after those up to ${model.archivedTo}`);
+  if (last < first || last >= n)
+    findings.add("archive", `commit ${n} says that commits ${first} to ${last} are archived`);
+  model.archivedTo = last;
 }
 
 /** @param first of the commit's events. */

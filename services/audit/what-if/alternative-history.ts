@@ -204,7 +204,8 @@ export class AlternativeHistory extends History {
 
   #applyFact(event: Event): void {
     switch (event.type) {
-      case "HeadSigned": // Belongs to the recorded history.
+      case "HeadSigned": // Belongs to the recorded history, as does the next.
+      case "SegmentArchived":
       case "TokenRequested":
       case "TokenMinted":
       case "TokenRefused":

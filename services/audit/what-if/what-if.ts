@@ -13,6 +13,7 @@ import type { LedgerSource } from "../source.ts";
 import { AlternativeHistory } from "./alternative-history.ts";
 import { RecordedHistory } from "./recorded-history.ts";
 
+const ofOneHistory = new Set<string>(["HeadSigned", "SegmentArchived"]);
 const tokenTypes = new Set<string>(["TokenRequested", "TokenMinted", "TokenRefused", "TokenRejected"]);
 
 export interface WhatIfAsked {
@@ -171,9 +172,9 @@ function copyOf(state: PoolState): PoolState {
   return state.commits === 0 ? new PoolState("") : restore(structuredClone(snapshotOf(state)));
 }
 
-/** All events but signatures, which belong to one history, and tokens, which are not decided again. */
+/** All events but signatures and the archive's, which belong to one history, and tokens, which are not decided again. */
 function pictureOf(events: readonly Event[]): string {
-  const decided = events.filter(({ type }) => type !== "HeadSigned" && !tokenTypes.has(type));
+  const decided = events.filter(({ type }) => !ofOneHistory.has(type) && !tokenTypes.has(type));
   return JSON.stringify(
     decided.map((event) => {
       // The range begins with a policy change of its own if the alternative policy differs, or the record had tokens.

@@ -1,0 +1,84 @@
+// The thread that keeps the past of one pool (see upkeep.ts). It folds the ledger from the last snapshot, stores a new
+// one, and writes what the stream need no longer keep to the archive, one segment per request. An absent piece is the end.
+import { parentPort, workerData } from "node:worker_threads";
+import { ledgerStream, ledgerSubject } from "../../protocol/subjects.ts";
+import { Archive } from "../../runtime/archive/archive.ts";
+import type { Manifest } from "../../runtime/archive/segment.ts";
+import { type Bus, openBus } from "../../runtime/bus.ts";
+import { systemClock } from "../../runtime/clock.ts";
+import { brokerNow, storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
+import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
+import { recovered } from "./fold.ts";
+import { type Mark, Snapshots } from "./snapshots.ts";
+
+export interface UpkeepJob {
+  pool: string;
+  /** With the rights of the login `ledger`. */
+  natsUrl: string;
+  caFile: string | undefined;
+  archiveFolder: string;
+  /** What the stream keeps. */
+  keepBytes: number;
+  keepMs: number;
+}
+
+export type UpkeepPiece =
+  /** `stored`: base64url SHA-256 of the snapshot's bytes. `archivedTo`: the sequence up to which the ledger says so. */
+  { snapshot: Mark & { stored: string }; archivedTo: number } | { segment: Manifest } | { bad: string } | undefined;
+
+/** Of a segment's lines. They are compressed to about an eighth. */
+const segmentBytesMax = 64 * 1024 ** 2;
+/** Smaller ones are not worth a file. */
+const segmentBytesMin = 256 * 1024;
+/** When the stream has more than it keeps, it is brought down to this share of it. */
+const keptShare = 0.75;
+
+const job = workerData as UpkeepJob; // As upkeep.ts passes it.
+const pieces = keep();
+parentPort?.on("message", () => {
+  void pieces.next().then(({ value }) => parentPort?.postMessage(value));
+});
+
+async function* keep(): AsyncGenerator<NonNullable<UpkeepPiece>, undefined> {
+  const { pool, natsUrl, caFile, archiveFolder } = job;
+  const bus = await openBus(natsUrl, "remuda upkeep", { caFile });
+  try {
+    const archive = new Archive(archiveFolder);
+    const archived = (...where: [{ seq: number; bytes: Uint8Array }, number]) => archive.before(pool, ...where);
+    const ledger = new JetStreamLedger({ bus, stream: ledgerStream, subject: ledgerSubject(pool), archived });
+    const snapshots = new Snapshots(bus);
+    const bad: string[] = [];
+    const onBadSnapshot = (why: string): void => void bad.push(why);
+    const { state, seq, hash } = await recovered({ pool, ledger, snapshots, onBadSnapshot, clock: systemClock });
+    for (const why of bad) yield { bad: why };
+    if (seq === 0) return undefined;
+    const mark = { n: state.commits, seq, hash };
+    const stored = (await snapshots.hashOf(pool, mark)) ?? (await snapshots.save(pool, mark, state));
+    yield { snapshot: { ...mark, stored }, archivedTo: state.archived.sequence };
+    if (state.archived.n === 0) await archive.setAside(pool);
+    for (let after = state.archived.sequence; ; ) {
+      const lastSeq = Math.min(mark.seq, await notKept(bus, after));
+      const bounds = { pool, lastSeq, bytesMax: segmentBytesMax };
+      const segment = lastSeq > after ? await archive.add(ledger.read(after), bounds) : undefined;
+      if (segment === undefined) return undefined;
+      yield { segment };
+      after = segment.last.sequence;
+    }
+  } finally {
+    await bus.close();
+  }
+}
+
+/** The last sequence that the stream need not keep: it has too many bytes after it, or it is too old. */
+async function notKept(bus: Bus, after: number): Promise<number> {
+  const { keepBytes, keepMs, pool } = job;
+  const { bytes, messages, first_seq, last_seq } = (await streamInfo(bus, ledgerStream)).state;
+  // All ledgers give up the same time. Messages are taken to have the same size, and the newest ones to be without gaps.
+  const kept = bytes <= keepBytes ? messages : Math.ceil((messages * keepBytes * keptShare) / bytes);
+  const bySize = bytes <= keepBytes ? 0 : last_seq - kept;
+  const start_time = new Date((await brokerNow(bus, ledgerStream)) - keepMs).toISOString();
+  const young = await storedMessage(bus, ledgerStream, { start_time, next_by_subj: ledgerSubject(pool) });
+  const byAge = (young?.seq ?? last_seq + 1) - 1;
+  const most = Math.max(bySize, byAge);
+  return most - Math.max(after, first_seq - 1) < (segmentBytesMin / bytes) * messages ? 0 : most;
+}

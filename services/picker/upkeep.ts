@@ -1,0 +1,168 @@
+// Keeps the past of the pools that are led here. A thread makes a snapshot when enough has been committed since the last
+// one, and moves what the stream need no longer keep to the archive. The leader notes each archived segment in the ledger.
+// Only then is the stream purged below it, in steps, and never of what follows the snapshot. One pool is looked after at
+// a time.
+//
+// Without it a pool goes on: its ledger grows, and the next leader folds more of it.
+import type { Logger } from "pino";
+import { ledgerStream, ledgerSubject } from "../../protocol/subjects.ts";
+import type { Manifest } from "../../runtime/archive/segment.ts";
+import type { Bus } from "../../runtime/bus.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import { messageOf } from "../../runtime/fault.ts";
+import { callJs, storedMessage } from "../../runtime/jetstream-api.ts";
+import { piecesOf } from "../../runtime/thread.ts";
+import type { Answer } from "../../state-machines/command.ts";
+import type { Leader } from "./leader.ts";
+import type { UpkeepJob, UpkeepPiece } from "./upkeep-thread.ts";
+import { anybody } from "./who.ts";
+
+export type UpkeepSettings = Omit<UpkeepJob, "pool">;
+
+interface UpkeepPorts {
+  settings: UpkeepSettings;
+  bus: Bus;
+  clock: Pick<Clock, "after" | "monotonic">;
+  log: Pick<Logger, "warn">;
+  /** How full the ledgers' stream is, as far as is known here. */
+  bytes: () => number;
+  /** The pools that are led here now. */
+  led: () => readonly { pool: string; leader: Leader }[];
+}
+
+/** A pool, as it was looked after last. */
+interface Kept {
+  n: number;
+  events: number;
+  on: number;
+}
+
+const lookMs = 5000;
+/** Folding this much takes about a second. */
+const eventsMax = 200_000;
+const commitsMax = 20_000;
+/** A stream that is over its bound is looked after if there is this much more. */
+const commitsMin = 1000;
+/** After each job there is a pause of so many times its duration, and each hour a look at the age of commits. */
+const pauseFactor = 3;
+const ageLookMs = 3_600_000;
+const megabytesMax = 8192;
+const noteMsMax = 10_000;
+const purgeStep = 2000;
+const purgePauseMs = 20;
+
+export class Upkeep {
+  readonly #ports: UpkeepPorts;
+  readonly #kept = new Map<string, Kept>();
+  readonly #stopping = new AbortController();
+  #cancel = (): void => {};
+  /** Of the last job. */
+  #tookMs = 0;
+
+  constructor(ports: UpkeepPorts) {
+    this.#ports = ports;
+  }
+
+  start(): void {
+    this.#cancel = this.#ports.clock.after(lookMs + this.#tookMs * pauseFactor, () => void this.#look());
+  }
+
+  stop(): void {
+    this.#stopping.abort();
+    this.#cancel();
+  }
+
+  async #look(): Promise<void> {
+    const { led, clock, log } = this.#ports;
+    const started = clock.monotonic();
+    const pools = led();
+    for (const pool of this.#kept.keys()) if (!pools.some((each) => each.pool === pool)) this.#kept.delete(pool);
+    const next = pools.filter((each) => this.#isDue(each)).sort((a, b) => this.#onOf(a.pool) - this.#onOf(b.pool))[0];
+    if (next !== undefined) {
+      try {
+        await this.lookAfter(next);
+      } catch (error) {
+        if (!this.#stopping.signal.aborted)
+          log.warn({ pool: next.pool, why: messageOf(error) }, "the pool's past could not be kept; trying again");
+      }
+      this.#note(next);
+    }
+    this.#tookMs = clock.monotonic() - started;
+    if (!this.#stopping.signal.aborted) this.start();
+  }
+
+  /** Makes a snapshot of the pool, and archives what the stream need not keep. @throws if it fails; nothing is lost. */
+  async lookAfter({ pool, leader }: { pool: string; leader: Leader }): Promise<void> {
+    const { settings, log } = this.#ports;
+    const job: UpkeepJob = { pool, ...settings };
+    const script = new URL("./upkeep-thread.ts", import.meta.url);
+    const stopping = this.#stopping.signal;
+    let snapshot = { seq: 0, stored: "" };
+    for await (const piece of piecesOf<UpkeepPiece>({ script, input: job, megabytesMax, stopping })) {
+      if (piece === undefined) return;
+      if ("bad" in piece) log.warn({ pool }, piece.bad);
+      else if ("snapshot" in piece) {
+        snapshot = piece.snapshot;
+        // An earlier job may have ended before its purge.
+        await this.#purge(pool, Math.min(piece.archivedTo + 1, snapshot.seq));
+      } else {
+        if (!(await this.#noted(leader, piece.segment, snapshot.stored))) return;
+        await this.#purge(pool, Math.min(piece.segment.last.sequence + 1, snapshot.seq));
+      }
+    }
+  }
+
+  /** Whether the ledger says now that the segment is archived. Not if the leader is gone, or another came first. */
+  async #noted(leader: Leader, { first, last, sha256: hash }: Manifest, snapshot: string): Promise<boolean> {
+    const segment = { first: first.n, last: last.n, sequence: last.sequence, hash, snapshot };
+    return new Promise((resolve) => {
+      this.#ports.clock.after(noteMsMax, () => resolve(false)); // A leader that has ended never answers.
+      leader.submit(
+        { type: "note-archived", segment },
+        {
+          arrivedAt: leader.now(),
+          who: anybody,
+          reply: (answer: Answer) => ({ isNoted: "accepted" in answer && answer.accepted }),
+          respond: (answer) => resolve("isNoted" in answer && answer.isNoted === true),
+        },
+      );
+    });
+  }
+
+  /** Removes what comes before a sequence. In one go, it would hold up commits. */
+  async #purge(pool: string, before: number): Promise<void> {
+    const { bus, clock } = this.#ports;
+    const subject = ledgerSubject(pool);
+    for (;;) {
+      const first = await storedMessage(bus, ledgerStream, { seq: 1, next_by_subj: subject });
+      if (first === undefined || first.seq >= before || this.#stopping.signal.aborted) return;
+      const seq = Math.min(before, first.seq + purgeStep);
+      await callJs(bus, `STREAM.PURGE.${ledgerStream}`, { filter: subject, seq });
+      await new Promise<void>((resolve) => void clock.after(purgePauseMs, resolve));
+    }
+  }
+
+  #isDue({ pool, leader }: { pool: string; leader: Leader }): boolean {
+    const { bytes, settings, clock } = this.#ports;
+    const kept = this.#kept.get(pool);
+    const { n } = leader.last;
+    if (kept === undefined) return n >= commitsMin;
+    const commits = n - kept.n;
+    if (commits >= commitsMax || eventsOf(leader) - kept.events >= eventsMax) return true;
+    if (commits >= commitsMin && bytes() > settings.keepBytes) return true;
+    return commits > 0 && clock.monotonic() - kept.on >= ageLookMs;
+  }
+
+  #note({ pool, leader }: { pool: string; leader: Leader }): void {
+    this.#kept.set(pool, { n: leader.last.n, events: eventsOf(leader), on: this.#ports.clock.monotonic() });
+  }
+
+  #onOf(pool: string): number {
+    return this.#kept.get(pool)?.on ?? Number.NEGATIVE_INFINITY;
+  }
+}
+
+/** Since it leads. */
+function eventsOf({ metrics }: Leader): number {
+  return metrics.eventsPerCommit.view().sum;
+}

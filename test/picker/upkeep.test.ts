@@ -1,0 +1,175 @@
+// A pool's past is kept: a snapshot, the archive, and a stream that was purged below both. The ledger is a made one in a
+// real stream, and its leader a real one.
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import pino from "pino";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
+import { decodeCommit } from "../../events/commit.ts";
+import type { Event } from "../../events/event.ts";
+import { ledgerStream, ledgerSubject } from "../../protocol/subjects.ts";
+import { Archive } from "../../runtime/archive/archive.ts";
+import { systemClock } from "../../runtime/clock.ts";
+import { streamInfo } from "../../runtime/jetstream-api.ts";
+import type { StoredCommit } from "../../runtime/ledger.ts";
+import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
+import { streamSourceOn } from "../../services/audit/stream-source.ts";
+import { verify } from "../../services/audit/verify.ts";
+import { type Folded, foldLedger } from "../../services/picker/fold.ts";
+import type { Leader } from "../../services/picker/leader.ts";
+import { Snapshots } from "../../services/picker/snapshots.ts";
+import { Upkeep } from "../../services/picker/upkeep.ts";
+import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
+import { canonical } from "../../state-machines/structures/canonical.ts";
+import { makeLedger } from "../audit/ledgers.ts";
+import { foldedLeader } from "../kit/leader.ts";
+import { noSecrets } from "../kit/no-secrets.ts";
+import { eventually } from "../kit/poll.ts";
+import { startStreams, type TestStreams } from "../kit/streams.ts";
+
+const pool = "default";
+const key = { fingerprint: "0123456789abcdef" };
+const log = pino({ level: "silent" });
+const made = makeLedger(1400, { names: true });
+let streams: TestStreams;
+let folder: string;
+let archive: Archive;
+let snapshots: Snapshots;
+let ledger: JetStreamLedger;
+let leader: Leader;
+/** The commits before anything was purged. The leader adds some while the tests run, when leases and rests end. */
+let all: Read[];
+
+beforeAll(async () => {
+  streams = await startStreams();
+  const { bus } = streams;
+  folder = mkdtempSync(join(tmpdir(), "archive-test-"));
+  archive = new Archive(folder);
+  snapshots = new Snapshots(bus);
+  const plain = new JetStreamLedger({ bus, stream: ledgerStream, subject: ledgerSubject(pool) });
+  ledger = ledgerWith(archive);
+  let afterSeq = 0;
+  for (const [i, bytes] of made.entries()) {
+    if (i % 7 === 0) await bus.nc.request(ledgerSubject("other"), "a commit of another pool");
+    const appended = await plain.append({ id: `id-${i}`, bytes, afterSeq });
+    afterSeq = appended === "fenced" ? 0 : appended.seq;
+  }
+  const feed = { follow: () => {}, last: async () => undefined, stop: () => {} };
+  const ports = { pool, id: "leader", ledger, feed, clock: systemClock, key, secrets: noSecrets };
+  leader = await foldedLeader({ ...ports, tell: () => {} });
+  await leader.lead();
+  all = await commitsOf(plain);
+});
+afterAll(async () => {
+  leader?.stop();
+  await streams?.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+function ledgerWith(from: Archive): JetStreamLedger {
+  const archived = (...where: [Pick<StoredCommit, "seq" | "bytes">, number]) => from.before(pool, ...where);
+  return new JetStreamLedger({ bus: streams.bus, stream: ledgerStream, subject: ledgerSubject(pool), archived });
+}
+
+type Read = Omit<StoredCommit, "bytes"> & { text: string };
+
+async function commitsOf(from: JetStreamLedger, afterSeq = 0): Promise<Read[]> {
+  const commits: Read[] = [];
+  for await (const { bytes, ...rest } of from.read(afterSeq))
+    commits.push({ ...rest, text: Buffer.from(bytes).toString() });
+  return commits;
+}
+
+const numbersIn = (commits: readonly Read[]): number[] => commits.map(({ text }) => decodeCommit(text).n);
+
+/** What the stream itself has. */
+const stored = (): Promise<Read[]> => commitsOf(ledgerWith(new Archive(join(folder, "none"))));
+
+function upkeep(keepBytes: number): Upkeep {
+  const settings = {
+    ...{ natsUrl: streams.broker.url, caFile: undefined, archiveFolder: folder },
+    ...{ keepBytes, keepMs: 1e12 },
+  };
+  return new Upkeep({ settings, bus: streams.bus, clock: systemClock, log, bytes: () => 0, led: () => [] });
+}
+
+const bytesTimes = async (share: number): Promise<number> =>
+  Math.ceil((await streamInfo(streams.bus, ledgerStream)).state.bytes * share);
+
+const fold = (given: Partial<Parameters<typeof foldLedger>[0]> = {}): Promise<Folded> =>
+  foldLedger({ pool, ledger, clock: systemClock, key, ...given });
+
+/** Its time is the moment of folding. */
+const pictureOf = ({ state }: Folded): string => canonical({ ...snapshotOf(state), at: 0 });
+
+test("archives nothing as long as the stream keeps everything, and makes a snapshot", async () => {
+  await upkeep(1e9).lookAfter({ pool, leader });
+  const [mark] = await snapshots.of(pool);
+  expect(mark?.n).toBeGreaterThanOrEqual(all.length);
+  expect(archive.segments(pool)).toEqual([]);
+  expect((await stored()).slice(0, all.length)).toEqual(all);
+});
+
+test("moves the past to the archive, says so in the ledger, and reads both as one", async () => {
+  await upkeep(await bytesTimes(0.5)).lookAfter({ pool, leader });
+  const [segment, ...more] = archive.segments(pool);
+  expect(segment).toMatchObject({ pool, first: { n: 1 }, prev: "" });
+  expect(more).toEqual([]);
+  const last = segment!.last.n;
+  expect(last / all.length).toBeGreaterThan(0.55);
+  expect(last / all.length).toBeLessThan(0.75);
+  const left = await stored();
+  expect(numbersIn(left)[0]).toBe(last + 1);
+  const [mark] = await snapshots.of(pool);
+  const archived = { first: 1, last, sequence: segment!.last.sequence, hash: segment!.sha256, inert: true };
+  const said = left.flatMap(({ text }) => decodeCommit(text).events as Event[]);
+  expect(said.filter(({ type }) => type === "SegmentArchived")).toEqual([
+    { type: "SegmentArchived", ...archived, snapshot: await snapshots.hashOf(pool, mark!) },
+  ]);
+  // Byte for byte, with sequences, times and ids.
+  expect((await commitsOf(ledger)).slice(0, all.length)).toEqual(all);
+  expect((await commitsOf(ledger, all[99]!.seq)).slice(0, all.length - 100)).toEqual(all.slice(100));
+  // The other pool has all its messages.
+  const subjects = await streamInfo(streams.bus, ledgerStream, { subjects_filter: ledgerSubject("other") });
+  expect(subjects.state.subjects).toEqual({ [ledgerSubject("other")]: Math.ceil(made.length / 7) });
+});
+
+test("the audit verifies archive and stream as one ledger, and finds an archived commit by its sequence", async () => {
+  const source = await streamSourceOn(streams.bus, pool, { archive });
+  expect(await verify(source, {})).toMatchObject({ isWell: true, decisionsChecked: true, first: { n: 1 } });
+  const { seq, text } = all[50]!;
+  expect((await source.entryAt!(seq))?.bytes.toString()).toBe(text);
+});
+
+test("goes on with the next segment, and needs no purge that an earlier job has done", async () => {
+  await upkeep(await bytesTimes(0.3)).lookAfter({ pool, leader });
+  const [first, second] = archive.segments(pool);
+  expect(second).toMatchObject({ first: { n: first!.last.n + 1 }, prev: first!.head });
+  expect(numbersIn(await stored())[0]).toBe(second!.last.n + 1);
+  const source = await streamSourceOn(streams.bus, pool, { archive });
+  expect(await verify(source, {})).toMatchObject({ isWell: true, first: { n: 1 } });
+});
+
+test("folds from the snapshot, and from the archive if there is none", async () => {
+  leader.stop();
+  const none = ledgerWith(new Archive("none"));
+  const folds = async (): Promise<Folded[]> => [await fold({ snapshots, ledger: none }), await fold()];
+  // The leader's last commit may still have come between the two.
+  const [fast, whole] = await eventually(async () => {
+    const [one, other] = await folds();
+    expect(one!.seq).toBe(other!.seq);
+    return [one!, other!] as const;
+  });
+  expect(fast.state.archived.n).toBe(archive.segments(pool)[1]!.last.n);
+  expect(pictureOf(fast)).toBe(pictureOf(whole));
+  await expect(fold({ ledger: none })).rejects.toMatchObject({ code: "stop-damaged" });
+});
+
+test("a damaged segment is found", async () => {
+  const name = readdirSync(join(folder, pool)).find((each) => each.endsWith(".zst"))!;
+  const path = join(folder, pool, name);
+  const whole = readFileSync(path);
+  onTestFinished(() => writeFileSync(path, whole));
+  writeFileSync(path, whole.subarray(0, whole.length - 100));
+  await expect(commitsOf(ledger)).rejects.toThrow(/ndjson\.zst (cannot be read|is damaged)/);
+});
