@@ -9,8 +9,8 @@ import { ServiceProcess } from "../demo/service.ts";
 import { findBinary } from "../runtime/broker/binary.ts";
 import { type Broker, openBroker } from "../runtime/broker/broker.ts";
 import { readConfig } from "../runtime/config.ts";
-import { readNatsUrl } from "../runtime/nats-url.ts";
 import { startLoad } from "./load.ts";
+import { connectAsOperator } from "./operator.ts";
 
 const clients = 2;
 const depth = 256;
@@ -24,7 +24,7 @@ export async function benchLease(): Promise<void> {
     await service.start();
     const { natsUrl } = service;
     echo = await bareBroker(join(dataDir, "echo"));
-    const nc = await connect({ ...readNatsUrl(natsUrl), noAsyncTraces: true });
+    const nc = await connectAsOperator(service);
     const policy = { rate: null, usage: null, concurrency: null, failures: null, streak: null };
     await nc.request("remuda.pool.policy.default", JSON.stringify({ policy }), { timeout: 10_000 });
     const proxies = Array.from({ length: 1000 }, (_, i) => `127.1.${i >> 8}.${i & 255}:8080`);

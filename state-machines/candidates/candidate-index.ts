@@ -153,8 +153,8 @@ export class CandidateIndex {
     group.resting = restingCount(group);
     this.#count(group, 1);
     if (top !== null && (room.held === 0 || group.restIsDue)) {
-      const [first, second, third] = this.#strategy.rank(state, top);
-      this.ready.set(group.number, first, second, third);
+      const rank = this.#strategy.rank(state, top);
+      this.ready.set(group.number, rank[0], rank[1], rank[2]);
       this.changes++;
       if (this.#strategy.draws !== undefined) this.#sampler.set(group, freeCount(group));
       this.#blocked.delete(group.number);

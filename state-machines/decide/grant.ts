@@ -18,18 +18,18 @@ export function recordOf(request: LeaseRequest): RecordedRequest {
   const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, proxyId, holder, token } = request;
   const target = hostOf(request.target);
   return {
-    ...(requestId === undefined ? {} : { requestId }),
-    ...(uses === 1 ? {} : { uses }),
-    ...(minUses === 1 ? {} : { minUses }),
-    ...(ttlMs === undefined ? {} : { ttlMs }),
-    ...(session === undefined ? {} : { session }),
-    ...(labels === undefined || Object.keys(labels).length === 0 ? {} : { labels }),
-    ...(schemes === undefined ? {} : { schemes }),
-    ...(exclude === undefined || exclude.length === 0 ? {} : { exclude }),
-    ...(proxyId === undefined ? {} : { proxyId }),
-    ...(holder === undefined ? {} : { holder }),
-    ...(token === true ? { token } : {}),
-    ...(target === undefined ? {} : { target }),
+    ...(requestId !== undefined && { requestId }),
+    ...(uses !== 1 && { uses }),
+    ...(minUses !== 1 && { minUses }),
+    ...(ttlMs !== undefined && { ttlMs }),
+    ...(session !== undefined && { session }),
+    ...(labels !== undefined && Object.keys(labels).length > 0 && { labels }),
+    ...(schemes !== undefined && { schemes }),
+    ...(exclude !== undefined && exclude.length > 0 && { exclude }),
+    ...(proxyId !== undefined && { proxyId }),
+    ...(holder !== undefined && { holder }),
+    ...(token === true && { token }),
+    ...(target !== undefined && { target }),
   };
 }
 
@@ -58,15 +58,15 @@ export function grantProxy(
     leaseId,
     proxyId: proxy.id,
     state: "in-use",
-    ...(user === undefined ? {} : { user }),
+    ...(user !== undefined && { user }),
     request: recordOf(request),
     uses: usesLeft(state, proxy.account, request.uses),
     epoch: proxy.epoch,
     expiresAt: turn.at + (request.ttlMs ?? policy.lease.ttlMs),
     strategy: policy.strategy.kind,
     ranked,
-    ...(policy.countFrom === "grant" ? { slotAt: turn.at } : {}),
-    ...(token === undefined ? {} : { tokenId: token.tokenId }),
+    ...(policy.countFrom === "grant" && { slotAt: turn.at }),
+    ...(token !== undefined && { tokenId: token.tokenId }),
   });
   state.chosen = null;
   return state.leases.get(leaseId)!; // Just granted.

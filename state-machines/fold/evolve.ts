@@ -141,7 +141,7 @@ function grantLease(state: PoolState, event: LeaseGranted): void {
     id: event.leaseId,
     proxy,
     exit,
-    ...(event.user === undefined ? {} : { user: event.user }),
+    user: event.user,
     uses: event.uses,
     epoch: event.epoch,
     grantedAt: state.at,

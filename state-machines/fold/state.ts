@@ -131,7 +131,7 @@ export interface Lease {
   readonly proxy: Proxy;
   exit: Exit;
   /** The user who took it. Absent: it is not known. */
-  readonly user?: string | undefined;
+  readonly user: string | undefined;
   readonly uses: number;
   readonly epoch: number;
   readonly grantedAt: number;

@@ -25,7 +25,7 @@ export const faults: Record<string, Fault> = {
   },
   "count-from-grant": {
     what: "a use is counted from its grant, though the policy says from its report",
-    edits: [core("decide/grant.ts", '...(policy.countFrom === "grant" ? { slotAt: turn.at } : {})', "slotAt: turn.at")],
+    edits: [core("decide/grant.ts", '...(policy.countFrom === "grant" && { slotAt: turn.at })', "slotAt: turn.at")],
     by: ["rate"],
     quick: 2,
   },
