@@ -5,7 +5,7 @@ import { Defects } from "../runtime/defects.ts";
 export type Stop = () => Promise<void> | void;
 
 /** A part that does not stop within this time is abandoned. */
-const stopMsMax = 1800;
+const stopMsMax = 4500;
 
 /** A rejection that no part has caught ends nothing: only a bug of that part is behind it. */
 export function watchDefects(log: Logger): Defects {

@@ -1,7 +1,6 @@
 // Sends a request to the service, and repeats it if needed. Every request here may be sent twice: a lease request has
 // its requestId, a report counts each use once, and renewal and release state the desired result. So while the link is
 // broken, or there is no leader, the same request is sent again until its time is over.
-import { setTimeout as sleep } from "node:timers/promises";
 import { isRefusal } from "../protocol/refusal.ts";
 import { RemudaFault, RemudaRefusal } from "./fault.ts";
 import { type Attempt, Broken, type Port } from "./port.ts";
@@ -46,7 +45,7 @@ export function askThrough(port: Port, { retryMs, isClosed, track }: AskOptions)
   async function again<Reply extends object>({ verb, pool, body, waitMs = 0, signal, late }: Asked): Promise<Reply> {
     const startedAt = performance.now();
     const until = startedAt + waitMs + retryMs;
-    for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, pauseMsMax)) {
+    for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(Math.max(firstPauseMs, pauseMs * 2), pauseMsMax)) {
       let failure: Error;
       try {
         const leftMs = Math.max(0, Math.round(waitMs - (performance.now() - startedAt)));
@@ -60,16 +59,31 @@ export function askThrough(port: Port, { retryMs, isClosed, track }: AskOptions)
       } catch (error) {
         if (!(error instanceof Broken)) throw error;
         failure = known(error, pool);
+        // The next pause is long only if the new leader does not answer either.
+        if (error.why === "new-leader") pauseMs = 0;
       }
       if (isClosed()) throw new RemudaFault("closed", "This client was closed before there was an answer.");
       if (performance.now() + pauseMs > until) throw failure;
-      await sleep(pauseMs, undefined, { ...(signal && { signal }) }).catch(() => signal?.throwIfAborted());
+      if (pauseMs > 0) await pause(pauseMs, pool, signal);
     }
+  }
+
+  /** Ends early when the pool has a new leader. @throws the signal's reason. */
+  async function pause(ms: number, pool: string, signal: AbortSignal | undefined): Promise<void> {
+    signal?.throwIfAborted();
+    let off: (() => void)[] = [];
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      off = [() => clearTimeout(timer), onAbort(signal, resolve), port.onNewLeader?.(pool, resolve) ?? (() => {})];
+    });
+    for (const each of off) each();
+    signal?.throwIfAborted();
   }
 }
 
 function known(broken: Broken, pool: string): Error {
-  if (broken.why !== "no-leader") return new RemudaFault(broken.why, broken.message, { cause: broken });
+  const { why } = broken;
+  if (why !== "no-leader" && why !== "new-leader") return new RemudaFault(why, broken.message, { cause: broken });
   const message = `The pool ${pool} has no leader at the moment.`;
   return new RemudaRefusal({ code: "unavailable", message, retryAfterMs: 1000 });
 }

@@ -3,6 +3,7 @@
 import { isIP } from "node:net";
 import { checkServerIdentity, type PeerCertificate } from "node:tls";
 import type { NatsConnection, TlsOptions } from "@nats-io/transport-node";
+import { noticeIn } from "../protocol/notice.ts";
 import { isRefusal, requestBytesMax, tooLarge } from "../protocol/refusal.ts";
 import { noticeSubject, requestSubject } from "../protocol/subjects.ts";
 import type { Ca } from "../transport/tunnel.ts";
@@ -54,16 +55,23 @@ export async function openNats(url: string, { pingMs = 2000, ...tls }: { ca?: Ca
     }
   })();
   void nc.closed().then(wentDown);
-  /** Of each pool, requests without an answer. A new leader does not have them. */
-  const unanswered = new Map<string, Set<(error: Broken) => void>>();
+  /** By pool, what to call when it has a new leader, which does not have the requests without an answer. */
+  const listeners = new Map<string, Set<() => void>>();
   const terms = new Map<string, number>();
-  const onNotice = (error: Error | null, message: { subject: string; json<T>(): T }): void => {
+  const onNotice = (error: Error | null, message: { subject: string; string(): string }): void => {
     if (error !== null) return; // Without the right to hear notices, a request is repeated after its timeout.
     const pool = message.subject.slice(noticeSubject("").length);
-    const term = termIn(message);
+    const term = noticeIn(message.string())?.term;
     if (term === undefined || term <= (terms.get(pool) ?? 0)) return;
     terms.set(pool, term);
-    for (const cut of unanswered.get(pool) ?? []) cut(new Broken("no-leader", `The pool ${pool} has a new leader.`));
+    for (const tell of [...(listeners.get(pool) ?? [])]) tell();
+  };
+  const onNewLeader = (pool: string, tell: () => void): (() => void) => {
+    const ofPool = listeners.get(pool) ?? new Set();
+    // Pool by pool: a user may have no more than these.
+    if (!listeners.has(pool)) nc.subscribe(noticeSubject(pool), { callback: onNotice });
+    listeners.set(pool, ofPool.add(tell));
+    return () => void ofPool.delete(tell);
   };
 
   const sent = async (subject: string, body: string, timeoutMs: number): Promise<unknown> => {
@@ -108,10 +116,7 @@ export async function openNats(url: string, { pingMs = 2000, ...tls }: { ca?: Ca
         cut = reject;
       });
       cuts.add(cut);
-      const ofPool = unanswered.get(pool) ?? new Set();
-      // Pool by pool: a user may have no more than these.
-      if (!unanswered.has(pool)) nc.subscribe(noticeSubject(pool), { callback: onNotice });
-      unanswered.set(pool, ofPool.add(cut));
+      const off = onNewLeader(pool, () => cut(new Broken("new-leader", `The pool ${pool} has a new leader.`)));
       const reply = answered(verb, pool, text, timeoutMs);
       reply.catch(() => {}); // If the link goes down first, the outcome of the reply no longer matters.
       try {
@@ -121,25 +126,16 @@ export async function openNats(url: string, { pingMs = 2000, ...tls }: { ca?: Ca
         throw error;
       } finally {
         cuts.delete(cut);
-        ofPool.delete(cut);
+        off();
       }
     },
     async cancel(pool, requestId) {
       if (!up) return;
       await sent(requestSubject("cancel", pool), JSON.stringify({ requestId }), cancelMs).catch(() => {});
     },
+    onNewLeader: (pool, callback) => onNewLeader(pool, callback),
     close: () => nc.close(),
   };
-}
-
-/** Undefined: it is not a notice. */
-function termIn(message: { json<T>(): T }): number | undefined {
-  try {
-    const { term } = message.json<{ term?: unknown }>();
-    return typeof term === "number" ? term : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 /**

@@ -24,6 +24,8 @@ export interface Port {
   attempt(attempt: Attempt): Promise<unknown>;
   /** Cancels a waiting request if possible. A lease that was granted nevertheless has arrived when this resolves. */
   cancel(pool: string, requestId: string): Promise<void>;
+  /** Calls back each time the pool has a new leader, until the returned function is called. Absent: it is not told. */
+  onNewLeader?(pool: string, callback: () => void): () => void;
   /** No request is made any more. Requests under way may be cut. */
   close(): Promise<void>;
 }
@@ -31,7 +33,8 @@ export interface Port {
 /** The attempt may or may not have been done; the same request may be tried again. */
 export class Broken extends Error {
   override readonly name = "Broken";
-  readonly why: "no-connection" | "no-answer" | "no-leader";
+  /** "new-leader": the one that was asked leads no more, and the next one can be asked at once. */
+  readonly why: "no-connection" | "no-answer" | "no-leader" | "new-leader";
 
   constructor(why: Broken["why"], message: string, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause });

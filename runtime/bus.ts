@@ -1,7 +1,14 @@
 // Connections to NATS. Ledger, front and follower each have their own, so that a storm of requests cannot stop commits.
 // A connection that is down fails fast. The library would buffer messages meanwhile and discard them at the next dial,
 // so nothing is published while it is down.
-import { createInbox, type Msg, type MsgHdrs, type NatsConnection, RequestError } from "@nats-io/transport-node";
+import {
+  createInbox,
+  type Msg,
+  type MsgHdrs,
+  type NatsConnection,
+  RequestError,
+  type Subscription,
+} from "@nats-io/transport-node";
 import { dial } from "./dial.ts";
 import { Fault } from "./fault.ts";
 import { readNatsUrl } from "./nats-url.ts";
@@ -149,6 +156,14 @@ export function requestOn(
 /** Nothing subscribes to the subject, so no service has received the request. */
 export function isNoResponders(error: unknown): boolean {
   return error instanceof RequestError && error.isNoResponders();
+}
+
+/** Resolves when all has come that was sent before, and nothing more will; at once if the connection is down. */
+export async function drained(bus: Bus, subscriptions: readonly Subscription[]): Promise<void> {
+  const down = bus.whenDown();
+  const all = Promise.allSettled(subscriptions.map((subscription) => subscription.drain()));
+  await Promise.race([all, down.promise.catch(() => {})]);
+  down.cancel();
 }
 
 /** Whether the server answers on this connection within the time. Answers come after all that it has sent before. */

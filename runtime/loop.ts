@@ -82,6 +82,9 @@ export class Loop {
   #lastAt = 0;
   #state: "idle" | "soon" | "busy" | "stopped" = "idle";
   #wanted = false;
+  /** Called when no further turn will be taken. */
+  #onFinished: (() => void) | undefined;
+  #isHurried = false;
   #cancelTimer: (() => void) | undefined;
 
   constructor(given: LoopPorts) {
@@ -145,6 +148,22 @@ export class Loop {
   stop(): void {
     this.#state = "stopped";
     this.#cancelTimer?.();
+    this.#onFinished?.();
+  }
+
+  /**
+   * Stops when nothing is left to decide, or a little after the given time. Resolves then: the events of the last turn are
+   * stored, and its answers given.
+   */
+  async finish(withinMs: number): Promise<void> {
+    if (this.#state === "idle" || this.#state === "stopped") return this.stop();
+    const cancel = this.#clock.after(withinMs, () => {
+      this.#isHurried = true;
+    });
+    await new Promise<void>((resolve) => {
+      this.#onFinished = resolve;
+    });
+    cancel();
   }
 
   async #run(): Promise<void> {
@@ -174,6 +193,7 @@ export class Loop {
       }
       this.#owner.stored(this.#seq);
       if (draft.more) this.#wanted = true;
+      if (this.#onFinished !== undefined && (this.#isHurried || !this.#wanted)) return this.stop();
       // This turn awaited nothing. Without a pause, slice would follow slice, and the process would do nothing else.
       if (this.#wanted && draft.events.length === 0) await new Promise<void>((resolve) => this.#clock.soon(resolve));
     } while (this.#wanted && !this.#isStopped());

@@ -109,6 +109,11 @@ export class Responder<Noted = object> {
     return this.#nc.subscribe(subject, { callback, ...(queue === undefined ? {} : { queue }) });
   }
 
+  /** Answers a request that came to another process, at its inbox. */
+  answering(name: string, inbox: string): Unread["respond"] {
+    return this.#responding(inbox, this.#counts.get(name) ?? { ...none }, undefined);
+  }
+
   /** For discovery. Also lists endpoints that are not served yet. */
   endpoints(served: readonly { name: string; subject: string }[]): Endpoint[] {
     return served.map(({ name, subject }) => ({

@@ -115,9 +115,19 @@ export async function openSecrets(
   const look = async (ids: readonly string[]): Promise<void> => {
     for (const id of ids) if (!known.has(id)) await read(`${prefix}${id}`);
   };
-  // Not with the bucket's own `keys`, which needs a consumer, and leaves it behind if this process is killed.
-  const names = await subjectsOf(bus, stream, subjectOf(`${prefix}>`));
-  await atOnce(names, (subject) => read(subject.slice(subjectOf("").length)));
+  /** Finds the entries that others have stored, and forgets those that they have deleted. An entry never changes. */
+  const readAgain = async (): Promise<void> => {
+    // Not with the bucket's own `keys`, which needs a consumer, and leaves it behind if this process is killed.
+    const subjects = await subjectsOf(bus, stream, subjectOf(`${prefix}>`));
+    const names = new Set(subjects.map((subject) => subject.slice(subjectOf("").length)));
+    // An id may be in several entries.
+    if ([...idsOf.keys()].some((name) => !names.has(name))) for (const each of [known, idsOf]) each.clear();
+    await atOnce(
+      [...names].filter((name) => !idsOf.has(name)),
+      read,
+    );
+  };
+  await readAgain();
   return {
     /** How many entries of the bucket hold them. */
     get entries(): number {
@@ -167,6 +177,7 @@ export async function openSecrets(
       return known.get(id) ?? by;
     },
     look,
+    readAgain,
     get: (id: string): string | undefined => known.get(id),
     /** Deletes entries without any wanted id. */
     async prune(wanted: (id: string) => boolean): Promise<void> {

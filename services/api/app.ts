@@ -7,6 +7,7 @@ import { type Refusal, refuse, requestBytesMax } from "../../protocol/refusal.ts
 import type { AskFor } from "./ask.ts";
 import { boundConnections, headLookMs, headMsMax } from "./connections.ts";
 import { type Door, forbiddenTo, letIn } from "./door.ts";
+import { Ending } from "./ending.ts";
 import { eventRoutes } from "./event.ts";
 import { healthRoutes } from "./health.ts";
 import { leaseRoute } from "./lease.ts";
@@ -83,8 +84,9 @@ function bareApi({ log, certificate }: ApiPorts, enter: onRequestAsyncHookHandle
     logger: false,
     bodyLimit: requestBytesMax,
     requestTimeout: arrivalMsMax,
-    // At the end, clients that wait or follow are cut off, and ask elsewhere.
+    // Once all is answered. Until then, requests on connections that are kept are answered, too.
     forceCloseConnections: true,
+    return503OnClosing: false,
     // Paths are matched exactly. The longest name is a lease's id.
     routerOptions: { maxParamLength: 256 },
     // Named here, so that Fastify does not load its own, whose types these are.
@@ -126,13 +128,14 @@ function bareApi({ log, certificate }: ApiPorts, enter: onRequestAsyncHookHandle
 /** @param isKnown whether the sender would still be let in. */
 function addRoutes(api: Api, ports: ApiPorts, isKnown: (request: FastifyRequest) => boolean): void {
   const { ledgers, log, defects = () => ({}) } = ports;
-  leaseRoute(api);
+  const ending = new Ending(api);
+  leaseRoute(api, ending);
   outcomeRoute(api);
   proxyRoutes(api);
   poolRoute(api);
-  verbRoutes(api);
+  verbRoutes(api, ending);
   const followers = eventRoutes(api, { ledgers, log, isKnown });
-  healthRoutes(api, { ledgers, followers, defects });
+  healthRoutes(api, { ledgers, followers, defects, ending });
 }
 
 /**

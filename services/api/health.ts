@@ -8,6 +8,7 @@ import { watchers } from "../../protocol/verbs.ts";
 import { isNoResponders } from "../../runtime/bus.ts";
 import { type StallWatch, watchStalls } from "../../runtime/stall.ts";
 import { type Answer, type Asked, replyIn } from "./ask.ts";
+import type { Ending } from "./ending.ts";
 import type { Ledgers } from "./ledger.ts";
 import { Durations, type Family, gauge, histogramSamples, showMetrics } from "./metrics.ts";
 import { poolFamilies } from "./pool-metrics.ts";
@@ -25,6 +26,7 @@ interface HealthPorts {
   followers: () => number;
   /** Of the whole process. */
   defects: () => Readonly<Record<string, number>>;
+  ending: Pick<Ending, "isNow">;
 }
 
 export function healthRoutes(api: Api, ports: HealthPorts): void {
@@ -61,6 +63,8 @@ export function healthRoutes(api: Api, ports: HealthPorts): void {
       },
     },
     async (request, reply) => {
+      if (ports.ending.isNow)
+        return sendRefusal(reply, refuse("unavailable", "This service is stopping.", { retryAfterMs }));
       const { open, why } = await readiness(request);
       if (why.length === 0) return { ready: true, pools: open };
       return sendRefusal(reply, refuse("unavailable", why.join(" "), { retryAfterMs }));

@@ -8,10 +8,11 @@ import { refuse } from "../../protocol/refusal.ts";
 import { refusalSchema } from "../../protocol/reply.ts";
 import { type Route, rolesFor, routeOf, routes, type Verb } from "../../protocol/verbs.ts";
 import { type Answer, replyIn, sendAnswer } from "./ask.ts";
+import type { Ending } from "./ending.ts";
 import { type Api, inPool, queryOf, takeObject, waitIn } from "./request.ts";
 
-export function verbRoutes(api: Api): void {
-  for (const route of routes.filter(({ own }) => own === undefined)) verbRoute(api, route);
+export function verbRoutes(api: Api, ending: Ending): void {
+  for (const route of routes.filter(({ own }) => own === undefined)) verbRoute(api, route, ending);
 }
 
 /** The OpenAPI description of a verb's route, without its request. */
@@ -21,7 +22,11 @@ export function described(verb: Verb, ...more: number[]) {
   return { tags: [tag], summary, ...(description === undefined ? {} : { description }), response };
 }
 
-function verbRoute(api: Api, { verb, method, path, named, parameter, status, takesMsMax, fixed }: Route): void {
+function verbRoute(
+  api: Api,
+  { verb, method, path, named, parameter, status, takesMsMax, fixed }: Route,
+  ending: Ending,
+): void {
   const { request: schema } = contractOf(verb);
   const elsewhere = Object.fromEntries(
     [...(named === undefined ? [] : [named]), ...Object.keys(fixed)].map((name) => [name, true]),
@@ -50,9 +55,10 @@ function verbRoute(api: Api, { verb, method, path, named, parameter, status, tak
         ...(named === undefined ? {} : { [named]: named === "ids" ? [value] : value }),
       };
       const waitMs = takesMsMax ?? ("waitMs" in schema.shape ? waitIn({ ...body }, waitMsMax) : 0);
-      return request
-        .ask({ verb, pool, body, waitMs })
-        .then((answer) => sendAnswer(reply, named === "ids" ? knownOnly(answer) : answer, status));
+      const asking = request.ask({ verb, pool, body, waitMs });
+      return (waitMs > 0 ? ending.orRefused(asking) : asking).then((answer) =>
+        sendAnswer(reply, named === "ids" ? knownOnly(answer) : answer, status),
+      );
     },
   });
 }

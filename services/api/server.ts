@@ -9,6 +9,7 @@ import { buildApi } from "./app.ts";
 import { askOver } from "./ask.ts";
 import type { Door } from "./door.ts";
 import { ledgersOn } from "./ledger.ts";
+import { Notices } from "./notices.ts";
 import type { Api } from "./request.ts";
 
 export interface ApiOptions extends Omit<Door, "hasTls"> {
@@ -61,7 +62,7 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
       log.warn({ why: String(error) }, "a ledger cannot be followed; trying again");
     const ledgers = ledgersOn(buses, { archive, onTrouble });
     const door = { host, names, userOf, needsKey, hasTls: certificate !== undefined };
-    const ask = askOver(buses.requests, ledgers);
+    const ask = askOver(buses.requests, ledgers, new Notices(buses.requests));
     api = await buildApi({ ask, ledgers, log, defects, version, door, certificate, onLoginRefused });
     const { port } = await listen(api, options);
     return { url: `${certificate === undefined ? "http" : "https"}://${inUrl(hereOf(host))}:${port}`, stop };

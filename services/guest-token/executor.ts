@@ -43,9 +43,7 @@ const changingMs = 10_000;
 const pausesPerLook = 20;
 const answerMs = 5000;
 const pauseMs = 200;
-/**
- * Time for the refreshes under way when the executor is to stop. A process that ends has less than two seconds in all.
- */
+/** Time for the refreshes under way when the executor is to stop. A process ends within five seconds. */
 const finishMs = 800;
 const marked = Buffer.from('"TokenRequested"');
 

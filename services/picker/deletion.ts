@@ -27,7 +27,7 @@ export async function deletePool(
   const { signal } = new AbortController();
   const announce = async (): Promise<void> => {};
   const served = await picker.folds(() =>
-    foldPool(pool, { picker, seen: undefined, forget: true, announce, tell, signal }),
+    foldPool(pool, { picker, seen: () => undefined, forget: true, announce, tell, signal }),
   );
   const { leader, secrets } = served;
   const { opened, openedAt, term } = leader.state;

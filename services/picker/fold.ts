@@ -39,10 +39,17 @@ export interface Folded {
 /** @throws Fault "stop-damaged" if the ledger is not whole, "fix-setup" if it belongs to another key. */
 export async function foldLedger(ports: FoldPorts): Promise<Folded> {
   const fold = await recovered(ports);
-  const { state, seq, hash } = fold;
-  if (state.keyFingerprint !== "" && state.keyFingerprint !== ports.key.fingerprint) throw foreignKey(ports.pool);
-  const witnessedHash = await hashOfWitnessed(ports, fold);
-  const time = await goOn(ports, state, fold.last ?? { storedAt: 0, on: ports.clock.monotonic() });
+  checkKey(ports, fold.state);
+  return goOnFrom(ports, fold, await hashOfWitnessed(ports, fold));
+}
+
+/** Advances the pool's time. No further commit can be folded then. */
+export async function goOnFrom(
+  ports: TimePorts,
+  { state, seq, hash, last }: Fold,
+  witnessedHash: string | undefined,
+): Promise<Folded> {
+  const time = await goOn(ports, state, last ?? { storedAt: 0, on: ports.clock.monotonic() });
   return { state, seq, hash, witnessedHash, time };
 }
 
@@ -90,7 +97,8 @@ interface Start extends Mark {
   state: PoolState;
 }
 
-class Fold {
+/** A ledger's state so far. */
+export class Fold {
   readonly state: PoolState;
   seq: number;
   hash: string;
@@ -98,11 +106,22 @@ class Fold {
   witnessedHash: string | undefined;
   readonly #ports: Pick<FoldPorts, "pool" | "clock" | "witnessed">;
 
+  #reading: Promise<void> = Promise.resolve();
+
   constructor(ports: Pick<FoldPorts, "pool" | "clock" | "witnessed">, start?: Start) {
     this.#ports = ports;
     this.state = start?.state ?? new PoolState(ports.pool);
     this.seq = start?.seq ?? 0;
     this.hash = start?.hash ?? "";
+  }
+
+  /** Folds what has been stored since. Calls take turns. @throws Fault "stop-damaged" if the ledger is not whole. */
+  readOn(ledger: Pick<Ledger, "read">): Promise<void> {
+    const reading = this.#reading.then(async () => {
+      for await (const stored of ledger.read(this.seq)) this.add(stored);
+    });
+    this.#reading = reading.catch(() => {});
+    return reading;
   }
 
   add(stored: StoredCommit): void {
@@ -129,7 +148,7 @@ class Fold {
 }
 
 /** If it is older than the snapshot, it is not among the commits that were folded. */
-async function hashOfWitnessed({ ledger, witnessed }: FoldPorts, fold: Fold): Promise<string | undefined> {
+export async function hashOfWitnessed({ ledger, witnessed }: FoldPorts, fold: Fold): Promise<string | undefined> {
   if (witnessed === undefined || witnessed.n === 0 || fold.witnessedHash !== undefined) return fold.witnessedHash;
   if (witnessed.n > fold.state.commits) return undefined;
   for await (const stored of ledger.read(witnessed.seq - 1))
@@ -154,6 +173,11 @@ export async function untilReadTo(
     if (clock.monotonic() - since >= lookAgainMs) return;
     await new Promise<void>((resolve) => void clock.after(lookEveryMs, resolve));
   }
+}
+
+/** @throws Fault "fix-setup" */
+export function checkKey({ pool, key }: Pick<FoldPorts, "pool" | "key">, { keyFingerprint }: PoolState): void {
+  if (keyFingerprint !== "" && keyFingerprint !== key.fingerprint) throw foreignKey(pool);
 }
 
 /** Proxies' ids and sealed passwords depend on the key. With another key no proxy would be found again. */

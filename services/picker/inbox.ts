@@ -4,6 +4,7 @@ import { overloaded, type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { Answer, Request } from "../../state-machines/command.ts";
 import { Load, type Share, shareIn, type Weighed } from "../../state-machines/queue/load.ts";
 import type { Asked } from "../../state-machines/queue/requests.ts";
+import type { Sender } from "./gate.ts";
 import type { Growth } from "./growth.ts";
 import type { LeftOut } from "./left-out.ts";
 import type { PoolMetrics } from "./metrics.ts";
@@ -16,6 +17,8 @@ export interface Call {
   /** In the pool's time. */
   arrivedAt: number;
   who: Who;
+  /** Absent: it came from this process, or another picker passed it on. */
+  from?: Sender | undefined;
 }
 
 export interface Caller extends Call {

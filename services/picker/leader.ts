@@ -1,10 +1,7 @@
 // The leader of one pool. It claims a folded ledger, and then runs the engine's turns, with outcomes from a feed and
 // requests that are already parsed. A turn's events are committed. Requests are answered when the commit is stored.
-//
-// It tells its listener "claimed" when the claim is stored and announced, and "caughtUp" when every outcome that was
-// stored before is ingested: from then on it serves. It also tells how it ends (`LeaderEvent`). `stop` ends it
-// silently. After any end it answers nothing and commits nothing.
-//
+// It tells its listener "claimed" when the claim is stored and announced, "caughtUp" when every outcome stored before is
+// ingested, and how it ends (`LeaderEvent`), unless `stop` ends it. Then it answers and commits nothing any more.
 // A turn that throws breaks it, because its state may be wrong. Nothing of that turn is stored.
 import { randomBytes } from "node:crypto";
 import { refuse } from "../../protocol/refusal.ts";
@@ -104,6 +101,9 @@ export class Leader implements Owner {
     return this.#inbox.admits(share, call, this.engine.requests.load);
   }
 
+  /** Takes no further turn when this resolves. All that came before is decided, if that takes no longer. */
+  readonly finish = (withinMs: number): Promise<void> => this.#loop.finish(withinMs);
+
   /** Ends silently: no answer, no further commit. */
   stop(): void {
     this.engine.end();
@@ -138,10 +138,10 @@ export class Leader implements Owner {
     });
     this.outcomes.drop(decided.ingested);
     this.#decided = decided;
-    const { chance, cursor, answers } = decided;
-    const more = decided.more || !this.outcomes.isEmpty;
-    const hasToSay = answers.length > 0 || this.#inbox.isHolding;
-    return { term: this.state.term, cursor, chance, events: sheet.events, answers: hasToSay, more };
+    const { chance, cursor, answers: decidedNow, more: moreToDecide } = decided;
+    const answers = decidedNow.length > 0 || this.#inbox.isHolding;
+    const more = moreToDecide || !this.outcomes.isEmpty;
+    return { term: this.state.term, cursor, chance, events: sheet.events, answers, more };
   }
 
   committed(ms: number): void {

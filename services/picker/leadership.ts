@@ -19,11 +19,13 @@ import { watchStalls } from "../../runtime/stall.ts";
 import { Quotas } from "../../state-machines/queue/quotas.ts";
 import { deletePool } from "./deletion.ts";
 import { noDemand } from "./growth.ts";
+import { handOver, hearLeaving } from "./hand-over.ts";
 import { OpenPools } from "./open-pools.ts";
 import type { Opener } from "./openers.ts";
 import { Peers } from "./peers.ts";
+import { phaseOf } from "./phase.ts";
 import { Phases } from "./phases.ts";
-import { phaseOf, poolMachine } from "./pool-life.ts";
+import { poolMachine } from "./pool-life.ts";
 import { letGo, type PickerOptions, type Served, type Station } from "./serving.ts";
 import { Snapshots } from "./snapshots.ts";
 import { opennessIn, outcomesNews } from "./streams.ts";
@@ -55,8 +57,11 @@ export class Leadership {
   readonly #phases = new Phases();
   readonly #hearing: Subscription;
   readonly #upkeep: Upkeep | undefined;
+  readonly #leaving: Subscription;
   #timer: NodeJS.Timeout | undefined;
   #isStopped = false;
+  /** They are being handed over, and decide nothing that is asked from now on. */
+  readonly #left = new WeakSet<Served>();
 
   constructor(id: string, options: PickerOptions, responder: Responder) {
     const { key, log, witnessFolder: folder, buses, upkeep, clock = systemClock } = options;
@@ -91,6 +96,9 @@ export class Leadership {
     const bytes = (): number => this.#station.room.room.bytes;
     this.#upkeep = upkeep && new Upkeep({ settings: upkeep, bus: ledger, clock, log, bytes, led });
     this.#hearing = this.#station.peers.hear((pool, term) => this.#lives.get(pool)?.send({ type: "noticed", term }));
+    this.#leaving = hearLeaving({ id, bus: buses.peers }, (pool, successor) =>
+      this.#lives.get(pool)?.send({ type: "leaving", successor }),
+    );
   }
 
   /** @throws Fault "fix-setup" if this installation can never lead a pool. */
@@ -114,11 +122,14 @@ export class Leadership {
     if (fault !== undefined) throw fault;
   }
 
-  /** Resolves when the witnesses are stored, or it takes too long. */
+  /** Hands its pools over. Resolves when the witnesses are stored, or it takes too long. */
   async stop(): Promise<void> {
+    const led = this.#isStopped ? [] : [...this.#lives.keys()].flatMap((pool) => this.#led(pool) ?? []);
     this.#isStopped = true;
     clearInterval(this.#timer);
     this.#upkeep?.stop();
+    this.#leaving.unsubscribe();
+    await Promise.all(led.map((served) => this.#handOver(served)));
     const lives = [...this.#lives.values()];
     const keepers = lives.flatMap((life) => life.getSnapshot().context.served?.keeper ?? []);
     for (const life of lives) life.send({ type: "stop" });
@@ -128,6 +139,20 @@ export class Leadership {
     this.#station.peers.stop();
     const tooLong = new Promise((resolve) => setTimeout(resolve, endMsMax).unref());
     await Promise.race([Promise.all(keepers.map((keeper) => keeper.end())), tooLong]);
+  }
+
+  async #handOver(served: Served): Promise<void> {
+    const { id, options } = this.#station;
+    // A request that any picker may answer is passed on to the next leader from then on.
+    const shut = async (): Promise<void> => {
+      this.#left.add(served);
+      await Promise.all(served.subscriptions.map((each) => each.shut?.()));
+    };
+    try {
+      await handOver(served, { id, bus: options.buses.peers, shut });
+    } catch (error) {
+      options.log.warn({ pool: served.pool, why: messageOf(error) }, "the pool could not be handed over");
+    }
   }
 
   /** Pools that are not served here because of their ledger. */
@@ -152,7 +177,8 @@ export class Leadership {
   /** Undefined if the pool is led elsewhere or not at all. */
   #led(pool: string): Served | undefined {
     const life = this.#lives.get(pool)?.getSnapshot();
-    return life?.matches({ held: "leading" }) === true ? life.context.served : undefined;
+    const served = life?.matches({ held: "leading" }) === true ? life.context.served : undefined;
+    return served !== undefined && this.#left.has(served) ? undefined : served;
   }
 
   /** Pools that are open, led here, led elsewhere or not at all. @throws if the broker does not answer. */
@@ -194,11 +220,15 @@ export class Leadership {
     }
   }
 
-  /** Asks the pool's leader, in this process or in another picker. */
-  async ask(pool: string, asked: { verb: Exclude<PoolVerb, "pool.open">; body: unknown; who: Who }): Promise<object> {
+  /** Asks the pool's leader, in this process or in another picker. @param given as for Peers. */
+  async ask(
+    pool: string,
+    asked: { verb: Exclude<PoolVerb, "pool.open">; body: unknown; who: Who },
+    given: { waitMs?: number } = {},
+  ): Promise<object> {
     const led = this.#led(pool);
     if (led === undefined) {
-      const answer = await this.#station.peers.ask(pool, asked);
+      const answer = await this.#station.peers.ask(pool, asked, given);
       const damage = isRefusal(answer) ? this.unusable().find((each) => each.pool === pool) : undefined;
       return damage === undefined ? answer : refuse("unavailable", damage.message, { retryAfterMs: damagedRetryMs });
     }
@@ -209,7 +239,7 @@ export class Leadership {
     const answered = new AbortController();
     const over = waitFor(this.#lifeOf(pool), ({ context }) => context.served !== led, { signal: answered.signal });
     const elsewhere = over.then(
-      () => this.#station.peers.ask(pool, asked),
+      () => this.#station.peers.ask(pool, asked, given),
       () => answer,
     );
     return Promise.race([answer, elsewhere]).finally(() => answered.abort());
@@ -307,23 +337,4 @@ export class Leadership {
       refuse("unavailable", "The pool cannot be opened now: see the picker's log.", { retryAfterMs: 1000 }),
     );
   }
-}
-
-/**
- * Opens the pool. Retries after transient failures.
- * @throws Fault "fix-setup" if the refusal is permanent.
- */
-export async function openPool(leadership: Leadership, pool: string): Promise<void> {
-  const who: Who = { ...anybody, name: "remuda" };
-  let refusal: Refusal | undefined;
-  for (let attempt = 0; attempt < 20; attempt++) {
-    const answer = await new Promise<object>((respond) => leadership.open(pool, { body: {}, respond, who }));
-    if (!isRefusal(answer)) return;
-    refusal = answer;
-    if (answer.code !== "unavailable" && answer.code !== "unknown-pool") break;
-    // The other pools are served all the same. The log says why this one is not.
-    if (leadership.unusable().some((each) => each.pool === pool)) return;
-    await new Promise((resolve) => setTimeout(resolve, answer.retryAfterMs ?? 500));
-  }
-  throw new Fault("fix-setup", `The pool ${pool} cannot be opened: ${refusal?.message ?? ""}`);
 }

@@ -1,12 +1,13 @@
 // Communication between pickers: requests that only a pool's leader can answer are passed on, and a new leader says
 // that it leads. liveness.ts tells which pools are led.
 import type { Msg, Subscription } from "@nats-io/transport-node";
+import { noticeIn } from "../../protocol/notice.ts";
 import { overNats } from "../../protocol/over-nats.ts";
 import { refuse } from "../../protocol/refusal.ts";
 import { parseJson } from "../../protocol/request.ts";
 import { noticeSubject, noticeSubjects } from "../../protocol/subjects.ts";
 import { type PoolVerb, poolVerbs } from "../../protocol/verbs.ts";
-import { isNoResponders } from "../../runtime/bus.ts";
+import { drained, isNoResponders } from "../../runtime/bus.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { Responder } from "../../runtime/responder.ts";
 import type { Leader } from "./leader.ts";
@@ -41,6 +42,9 @@ interface Led {
 
 const leaderSubject = (pool: string): string => `remuda.leader.${pool}`;
 const passOnMs = 5000;
+/** How long a request waits for the next leader, and how often it is sent meanwhile: after longer and longer pauses. */
+const leaderlessMsMax = 1000;
+const leaderlessPauseMs = 20;
 
 export class Peers {
   readonly #id: string;
@@ -68,20 +72,32 @@ export class Peers {
     return this.#liveness.seen(pool);
   }
 
-  /** Passes a request on to the picker that leads the pool. */
-  async ask(pool: string, asked: Passed): Promise<object> {
+  /**
+   * Passes a request on to the picker that leads the pool.
+   * @param given.waitMs between two leaders it waits so long for the next one. Absent: a little.
+   */
+  async ask(pool: string, asked: Passed, { waitMs = leaderlessMsMax } = {}): Promise<object> {
+    const until = performance.now() + waitMs;
+    for (let pauseMs = leaderlessPauseMs; ; pauseMs *= 2) {
+      const answer = await this.#pass(pool, asked);
+      if (answer !== "unanswered" && !("isStarting" in answer)) return answer;
+      // Between two leaders there is no answer either. That is no reason to give the pool up.
+      if (answer === "unanswered" && !(await isOpen(this.#buses.ledger, pool).catch(() => true)))
+        return refuse("unknown-pool", `The pool ${pool} is not open. Open it first (pool open).`);
+      if (performance.now() + pauseMs > until)
+        return refuse("unavailable", `The pool ${pool} has no leader at the moment.`, { retryAfterMs: 1000 });
+      await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    }
+  }
+
+  async #pass(pool: string, asked: Passed): Promise<object | "unanswered"> {
     try {
       const { nc } = this.#buses.follower;
       const reply = await nc.request(leaderSubject(pool), JSON.stringify(asked), { timeout: passOnMs });
       return reply.json<object>();
     } catch (error) {
-      const again = { retryAfterMs: 1000 };
-      if (!isNoResponders(error))
-        return refuse("unavailable", `The leader of the pool ${pool} does not answer.`, again);
-      // Between two leaders there is no answer either. That is no reason to give the pool up.
-      if (await isOpen(this.#buses.ledger, pool).catch(() => true))
-        return refuse("unavailable", `The pool ${pool} has no leader at the moment.`, again);
-      return refuse("unknown-pool", `The pool ${pool} is not open. Open it first (pool open).`);
+      if (isNoResponders(error)) return "unanswered";
+      return refuse("unavailable", `The leader of the pool ${pool} does not answer.`, { retryAfterMs: 1000 });
     }
   }
 
@@ -97,7 +113,7 @@ export class Peers {
   hear(onNotice: (pool: string, term: number) => void): Subscription {
     const callback = (error: Error | null, message: Msg): void => {
       if (error !== null) return;
-      const notice = noticeIn(message);
+      const notice = noticeIn(message.string());
       if (notice === undefined) return;
       const pool = message.subject.slice(noticeSubject("").length);
       this.#liveness.noticed(pool, notice.leader);
@@ -106,8 +122,8 @@ export class Peers {
     return this.#buses.front.nc.subscribe(noticeSubjects, { callback });
   }
 
-  /** Answers the other pickers until the subscription ends. */
-  answer(served: Led): Pick<Subscription, "unsubscribe"> {
+  /** Answers the other pickers until the subscription ends. After `shut` it only says that it leads the pool. */
+  answer(served: Led): Pick<Subscription, "unsubscribe"> & { shut: () => Promise<void> } {
     const endpoint = { name: "leader", subject: leaderSubject(served.pool) };
     const subscription = this.#responder.serve(endpoint, ({ body, respond }) => this.#answer(served, body, respond));
     const remove = this.#liveness.add(served.pool, served.leader);
@@ -116,6 +132,7 @@ export class Peers {
         remove();
         subscription.unsubscribe();
       },
+      shut: () => drained(this.#buses.front, [subscription]),
     };
   }
 
@@ -128,17 +145,12 @@ export class Peers {
     const { verb, body, who = anybody } = (asked ?? {}) as Partial<Passed>; // Only pickers may send there.
     if (verb === undefined || !poolVerbs.includes(verb))
       return respond(refuse("invalid-request", "Only pickers may use this subject."));
-    if (!leader.leads) return respond(refuse("unavailable", "The pool's leader is starting.", { retryAfterMs: 500 }));
+    if (!leader.leads) return respond(starting);
     return verb === "pool.open" ? requests.open(body, respond, who) : requests.handle(verb, body, respond, who);
   }
 }
 
-/** Undefined: it is not a notice. */
-function noticeIn(message: Msg): { leader: string; term: number } | undefined {
-  try {
-    const { leader, term } = message.json<{ leader?: unknown; term?: unknown }>();
-    return Number.isSafeInteger(term) ? { leader: String(leader), term: term as number } : undefined; // It is a number.
-  } catch {
-    return undefined;
-  }
-}
+const starting = {
+  ...refuse("unavailable", "The pool's leader is starting.", { retryAfterMs: 500 }),
+  isStarting: true,
+};

@@ -10,9 +10,11 @@ import { isRefusal, refuse } from "../../protocol/refusal.ts";
 import { readRequest } from "../../protocol/request.ts";
 import { poolListSubject, requestSubject } from "../../protocol/subjects.ts";
 import { type PoolVerb, poolVerbs, type Verb, verbs, verbsBy } from "../../protocol/verbs.ts";
+import { drained } from "../../runtime/bus.ts";
 import { answerDiscovery } from "../../runtime/discovery.ts";
 import { type Asked, Responder } from "../../runtime/responder.ts";
-import { Leadership, openPool } from "./leadership.ts";
+import { Leadership } from "./leadership.ts";
+import { openPool } from "./open-pool.ts";
 import type { PickerOptions } from "./serving.ts";
 import { ensureStreams, type NeededStream, neededStreams } from "./stream-settings.ts";
 import { StreamWatch } from "./stream-watch.ts";
@@ -55,11 +57,14 @@ export class Picker {
     for (const pool of given.open.filter((each) => !open.includes(each))) await openPool(this.#leadership, pool);
   }
 
-  /** It is silent when this returns. Resolves when all is stored that the next start must know. */
-  stop(): Promise<void> {
-    for (const subscription of this.#subscriptions) subscription.unsubscribe();
+  /**
+   * Answers what has come, and hands its pools over. Resolves when it is silent, and all is stored that the next start
+   * must know.
+   */
+  async stop(): Promise<void> {
     this.#streams.stop();
-    return this.#leadership.stop();
+    await drained(this.#options.buses.front, this.#subscriptions.splice(0));
+    await this.#leadership.stop();
   }
 
   #subscribe(): void {
@@ -126,7 +131,7 @@ export class Picker {
   }
 
   async #describe(pool: string, who: Who): Promise<PoolReply | undefined> {
-    const answer = await this.#leadership.ask(pool, { verb: "pool.get", body: {}, who });
+    const answer = await this.#leadership.ask(pool, { verb: "pool.get", body: {}, who }, { waitMs: 0 });
     return isRefusal(answer) ? undefined : (answer as PoolReply); // The reply of pool.get.
   }
 }

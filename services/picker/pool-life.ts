@@ -3,17 +3,18 @@
 //
 // A leader that failed because of a bug is started again, with growing pauses. It counts as broken only if no command
 // made it fail, because otherwise that command is left out.
-import { assign, fromPromise, type SnapshotFrom, setup } from "xstate";
+import { assign, fromPromise, setup } from "xstate";
 import { refuse } from "../../protocol/refusal.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { Restarts } from "../../runtime/restarts.ts";
+import type { Gate } from "./gate.ts";
+import { inherit, type Successor } from "./hand-over.ts";
 import type { LeaderEvent } from "./leader-event.ts";
 import { LeftOut } from "./left-out.ts";
 import { type Opener, Openers } from "./openers.ts";
 import type { Peers } from "./peers.ts";
-import type { Phase } from "./phases.ts";
-import { foldPool, letGo, type Served, type Station, servePool } from "./serving.ts";
+import { foldPool, letGo, preparePool, type Served, type Station, servePool } from "./serving.ts";
 import { lastSequence } from "./streams.ts";
 
 interface Input {
@@ -39,6 +40,8 @@ interface Context extends Input {
 type LifeEvent =
   | { type: "lead" }
   | { type: "open"; opener: Opener }
+  /** The pool's leader looks for a successor. */
+  | { type: "leaving"; successor: Successor }
   /** The pool's ledger has this many commits. */
   | { type: "seen"; messages: number }
   /** A picker leads the pool under this term. */
@@ -54,6 +57,20 @@ type Failed = { event: { error: unknown } };
 const standByMs = 300;
 /** So the longest pause is ten seconds. */
 const doublingsMax = 4;
+
+function foldGiven(input: Context & Tells, signal: AbortSignal) {
+  const { picker, pool, openers, leftOut, tell } = input;
+  return {
+    ...{ picker, leftOut, tell, signal },
+    seen: () => picker.peers.seen(pool),
+    forget: openers.wouldForget,
+    // Each client that hears of the new leader repeats its requests at once, so they must find it.
+    announce: async (term: number, gate: Gate) => {
+      await gate.subscribe();
+      await picker.peers.announce(pool, term);
+    },
+  };
+}
 
 const opens = { open: { target: "#pool.asking", actions: "queue" } } as const;
 const errorOf = { params: ({ event }: Failed) => event.error };
@@ -71,17 +88,12 @@ export const poolMachine = setup({
   actors: {
     isLed: fromPromise<boolean, Input>(({ input: { picker, pool } }) => picker.peers.isLed(pool)),
     fold: fromPromise<Served, Context & Tells>(({ input, signal }) =>
-      input.picker.folds(() =>
-        foldPool(input.pool, {
-          ...input,
-          seen: input.picker.peers.seen(input.pool),
-          forget: input.openers.wouldForget,
-          leftOut: input.leftOut,
-          announce: (term) => input.picker.peers.announce(input.pool, term),
-          signal,
-        }),
-      ),
+      input.picker.folds(() => foldPool(input.pool, foldGiven(input, signal))),
     ),
+    inherit: fromPromise<Served | undefined, Context & Tells & { successor: Successor }>(async ({ input, signal }) => {
+      const { picker, pool, successor } = input;
+      return inherit(await picker.folds(() => preparePool(pool, foldGiven(input, signal))), { successor, signal });
+    }),
     // The fold may have taken long.
     confirm: fromPromise<boolean, Input>(({ input: { picker, pool } }) => picker.peers.isLed(pool)),
     // The leader reports the result of the claim.
@@ -137,8 +149,32 @@ export const poolMachine = setup({
   },
   states: {
     unknown: { on: { lead: "asking", seen: "standingBy", ...opens } },
-    standingBy: { tags: "settled", entry: "passOn", after: { pause: "asking" }, on: opens },
+    standingBy: {
+      ...{ tags: "settled", entry: "passOn", after: { pause: "asking" } },
+      on: { ...opens, leaving: "inheriting" },
+    },
+    // Its leader hands it over, if this picker is the first that has folded its ledger.
+    inheriting: {
+      invoke: {
+        src: "inherit",
+        input: ({ context, event, self }) => ({ ...context, tell: self.send, successor: successorIn(event) }),
+        onDone: [
+          {
+            guard: ({ event }) => event.output === undefined,
+            description: "another picker succeeds its leader",
+            target: "standingBy",
+          },
+          { target: "held", actions: assign({ served: ({ event }) => event.output }) },
+        ],
+        onError,
+      },
+      on: {
+        open: { actions: "queue" },
+        noticed: { description: "another picker leads it", target: "standingBy" },
+      },
+    },
     asking: {
+      on: { leaving: "inheriting" },
       invoke: {
         src: "isLed",
         input: ({ context }) => context,
@@ -198,6 +234,12 @@ export const poolMachine = setup({
         deciding: {
           exit: "check",
           always: [
+            {
+              guard: ({ context }) => held(context).leader.state.opened && held(context).handed !== undefined,
+              description: "was handed over",
+              target: "claiming",
+              actions: "submit",
+            },
             { guard: ({ context }) => held(context).leader.state.opened, description: "is open", target: "confirming" },
             {
               guard: ({ context }) => context.openers.wouldOpen(held(context).requests),
@@ -292,23 +334,6 @@ function held({ served }: Context): Served {
   return served;
 }
 
-/** The phase of a pool that is on its way to being led. Undefined: it is led, or nothing is under way. */
-export function phaseOf(life: SnapshotFrom<typeof poolMachine>): Phase | undefined {
-  if (life.hasTag("settled") || life.value === "unknown") return undefined;
-  const { served } = life.context;
-  const name = typeof life.value === "string" ? life.value : Object.values(life.value).join(" ");
-  const { last, state } = served?.leader ?? {};
-  // Reading a ledger takes its time, also in a queue of many pools. It gives up by itself if nothing comes.
-  const progress = name === "folding" ? undefined : `${last?.seq ?? 0} ${state?.cursor.seq ?? 0}`;
-  return { name: names[name] ?? name, progress };
+function successorIn(event: { type: string }): Successor {
+  return (event as Extract<LifeEvent, { type: "leaving" }>).successor; // No other event leads to that state.
 }
-
-/** In plain words, for the log. */
-const names: Readonly<Record<string, string>> = {
-  asking: "asking for its leader",
-  folding: "reading its ledger",
-  confirming: "asking again for its leader",
-  claiming: "claiming its ledger",
-  catchingUp: "ingesting the outcomes stored before",
-  preparing: "preparing to serve",
-};

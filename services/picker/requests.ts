@@ -19,6 +19,7 @@ import { viewPool, viewProxy, viewStats } from "../../state-machines/view.ts";
 import { NotAllowed, type Outbound } from "../../transport/outbound.ts";
 import { Adding } from "./adding.ts";
 import { exportPage, exportReply } from "./export.ts";
+import type { Sender } from "./gate.ts";
 import type { Call } from "./inbox.ts";
 import type { Leader } from "./leader.ts";
 import type { Filling } from "./page.ts";
@@ -119,12 +120,14 @@ export class Requests {
     respond: Call["respond"],
     who: Who = anybody,
     bytes?: number,
+    from?: Sender,
   ): Promise<void> | void {
     const { leader } = this.#ports;
     const schema: z.ZodObject = contract[verb].request;
     const handle = this.#handles[verb] as (given: unknown, call: Call) => Promise<void> | void; // Its verb's, as its schema.
     const read = withoutBody.has(schema) ? { value: {}, warnings: [] } : readRequest(schema, body);
-    const call = warning({ respond, arrivedAt: leader.now(), who, bytes }, read.warnings);
+    const arrivedAt = leader.now() - (from?.waitedMs ?? 0);
+    const call = warning({ respond, arrivedAt, who, bytes, from }, read.warnings);
     if ("value" in read) return handle(read.value, call);
     if (verb === "lease") leader.engine.counts.refused(read.refusal);
     this.#look(call, () => read.refusal);

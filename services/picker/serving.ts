@@ -1,11 +1,10 @@
 // How a pool is led here. A leader is made from the pool's ledger, and answers on the pool's subjects until it is let
 // go. The pool's life (pool-life.ts) decides when each of these happens.
 import { randomBytes } from "node:crypto";
-import type { Subscription } from "@nats-io/transport-node";
 import type { Logger } from "pino";
 import type { Cursor } from "../../events/commit.ts";
+import { userHeader } from "../../protocol/over-nats.ts";
 import { ledgerStream, ledgerSubject, requestSubject } from "../../protocol/subjects.ts";
-import { verbsBy } from "../../protocol/verbs.ts";
 import type { Archive } from "../../runtime/archive/archive.ts";
 import type { AtMost } from "../../runtime/at-most.ts";
 import type { Bus } from "../../runtime/bus.ts";
@@ -14,7 +13,7 @@ import type { Defects } from "../../runtime/defects.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import type { Pulse } from "../../runtime/pulse.ts";
-import type { Responder, Unread } from "../../runtime/responder.ts";
+import type { Responder } from "../../runtime/responder.ts";
 import type { StreamRoom } from "../../runtime/room.ts";
 import { type InstallationKey, openSecrets, type Secrets, type SecretsBucket } from "../../runtime/secrets.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";
@@ -23,7 +22,8 @@ import type { StreamNews } from "../../runtime/stream-news.ts";
 import { shareOf } from "../../state-machines/queue/load.ts";
 import type { Quotas } from "../../state-machines/queue/quotas.ts";
 import type { Outbound } from "../../transport/outbound.ts";
-import { foldLedger, untilReadTo } from "./fold.ts";
+import { checkKey, goOnFrom, hashOfWitnessed, recovered, untilReadTo } from "./fold.ts";
+import { Gate, type Hall, type Handed } from "./gate.ts";
 import type { Demand } from "./growth.ts";
 import { Leader } from "./leader.ts";
 import type { LeaderEvent } from "./leader-event.ts";
@@ -105,36 +105,49 @@ export interface Served {
   keeper: Pick<WitnessKeeper, "start" | "end">;
   /** The loss that an operator has accepted, as a sentence. */
   loss: string | undefined;
-  subscriptions: Pick<Subscription, "unsubscribe">[];
+  gate: Gate;
+  /** Requests that waited at the last leader, which has handed the pool over. Absent: it has not. */
+  handed?: readonly Handed[];
+  /** `shut`: no further request comes, but it is still said that the pool is led here. */
+  subscriptions: { unsubscribe(): void; shut?: () => Promise<void> }[];
+}
+
+interface FoldGiven {
+  picker: Station;
+  /** The pool's time as the last leader reported it. */
+  seen: () => Seen | undefined;
+  /** Lead a ledger that ends before its witness, because an operator has accepted the loss. */
+  forget: boolean;
+  leftOut?: LeftOut;
+  /** Called when the claim is stored. */
+  announce: (term: number, gate: Gate) => Promise<void>;
+  /** Called with the leader's later events. */
+  tell: (event: LeaderEvent) => void;
+  signal: AbortSignal;
+}
+
+/** A ledger that is folded, and not led yet. */
+export interface Prepared {
+  gate: Gate;
+  /** Reads what has been stored since. @throws as `preparePool` does. */
+  readOn(): Promise<void>;
+  /** Ready to be claimed. */
+  finish(): Promise<Served>;
+  /** It is not wanted any more. */
+  end(): void;
 }
 
 /**
  * Folds the ledger, ready to claim it.
- * @param forget lead a ledger that ends before its witness, because an operator has accepted the loss.
- * @param seen the pool's time as the last leader reported it.
- * @param tell called with the leader's later events.
  * @throws Fault "stop-damaged" or "fix-setup" if it can never be led here.
  */
-export async function foldPool(
-  pool: string,
-  {
-    picker,
-    seen,
-    forget,
-    leftOut,
-    announce,
-    tell,
-    signal,
-  }: {
-    picker: Station;
-    seen: Seen | undefined;
-    forget: boolean;
-    leftOut?: LeftOut;
-    announce: (term: number) => Promise<void>;
-    tell: (event: LeaderEvent) => void;
-    signal: AbortSignal;
-  },
-): Promise<Served> {
+export async function foldPool(pool: string, given: FoldGiven): Promise<Served> {
+  return (await preparePool(pool, given)).finish();
+}
+
+/** @throws Fault "stop-damaged" or "fix-setup" if it can never be led here. */
+export async function preparePool(pool: string, given: FoldGiven): Promise<Prepared> {
+  const { picker, seen, forget, leftOut, announce, tell, signal } = given;
   const { buses, key, signer, clock = systemClock, log } = picker.options;
   const { archive } = picker;
   let leader: Leader | undefined; // Set below, because the leader is made on its ledger.
@@ -160,55 +173,59 @@ export async function foldPool(
   const { snapshots } = picker;
   const onBadSnapshot = (message: string): void => log.warn({ pool }, message);
   const ports = { pool, ledger, clock, key };
-  const folded = await foldLedger({ ...ports, seen, kept, witnessed: witness, snapshots, onBadSnapshot });
+  const folding = { ...ports, kept, witnessed: witness, snapshots, onBadSnapshot };
+  const fold = await recovered(folding);
+  checkKey(ports, fold.state);
   if (read instanceof Error) throw read;
-  const found = { commits: folded.state.commits, hash: folded.witnessedHash };
+  const witnessedHash = await hashOfWitnessed(folding, fold);
+  const found = { commits: fold.state.commits, hash: witnessedHash };
   const loss = witness === undefined ? undefined : lossIn(pool, witness, found);
   if (loss !== undefined && !forget) throw lostCommits(pool, loss);
   if (loss !== undefined) log.warn({ pool, loss }, "an operator has accepted that commits are lost");
   const secrets = await openSecrets(await picker.bucket(), { under: pool, key });
-  const hasLeases = (): boolean => folded.state.leases.size > 0;
-  const feed = outcomeFeed(buses.follower, pool, { news: picker.outcomes, hasLeases, onTrouble });
-  const { id, pulse, quotas, demand, defects } = picker;
-  const known = { quotas, demand, gapOn: pulse.gapOn };
-  const led = { ...ports, id, feed, secrets, signer, tell, announce, ...known };
-  const onDefect = (error: unknown, where: object): void => defects.note("request", error, { pool, ...where });
-  leader = new Leader({ ...led, onDefect, ...(leftOut && { leftOut }) }, folded);
-  const watched = {
-    outcomeStoredAfter: (cursor: Cursor) => outcomeStoredAfter(buses.follower, pool, cursor),
-    defects: () => defects.ofPool(pool),
-    stallMs: () => picker.stalls.view(),
+  const gate = new Gate({ pool, responder: picker.responder, front: buses.front });
+  const finish = async (): Promise<Served> => {
+    const folded = await goOnFrom({ ...folding, seen: seen() }, fold, witnessedHash);
+    const hasLeases = (): boolean => folded.state.leases.size > 0;
+    const feed = outcomeFeed(buses.follower, pool, { news: picker.outcomes, hasLeases, onTrouble });
+    const { id, pulse, quotas, demand, defects } = picker;
+    const known = { quotas, demand, gapOn: pulse.gapOn };
+    const announced = (term: number): Promise<void> => announce(term, gate);
+    const ports = { pool, id, ledger, feed, clock, key, secrets, signer, tell, announce: announced, ...known };
+    const onDefect = (error: unknown, where: object): void => defects.note("request", error, { pool, ...where });
+    leader = new Leader({ ...ports, onDefect, ...(leftOut && { leftOut }) }, folded);
+    const watched = {
+      outcomeStoredAfter: (cursor: Cursor) => outcomeStoredAfter(buses.follower, pool, cursor),
+      defects: () => defects.ofPool(pool),
+      stallMs: () => picker.stalls.view(),
+    };
+    const { outbound } = picker.options;
+    const requests = new Requests({ leader, secrets, key, outbound, newLeaseId: leaseIds(), watched });
+    const forgotten = (witness?.forgotten ?? 0) + (loss === undefined ? 0 : 1);
+    const keeper = new WitnessKeeper({ pool, leader, witnesses: picker.witnesses, clock, forgotten });
+    const served: Served = { pool, leader, requests, ledger, secrets, keeper, loss, gate, subscriptions: [] };
+    if (signal.aborted) letGo(served);
+    return served;
   };
-  const requests = new Requests({
-    leader,
-    secrets,
-    key,
-    outbound: picker.options.outbound,
-    newLeaseId: leaseIds(),
-    watched,
-  });
-  const forgotten = (witness?.forgotten ?? 0) + (loss === undefined ? 0 : 1);
-  const keeper = new WitnessKeeper({ pool, leader, witnesses: picker.witnesses, clock, forgotten });
-  const served = {
-    pool,
-    leader,
-    requests,
-    ledger,
-    secrets,
-    keeper,
-    loss,
-    subscriptions: [],
+  const end = (): void => {
+    gate.end();
+    ledger.close();
   };
-  if (signal.aborted) letGo(served);
-  return served;
+  if (signal.aborted) end();
+  return {
+    gate,
+    finish,
+    end,
+    readOn: async () => void (await Promise.all([fold.readOn(ledger), secrets.readAgain()])),
+  };
 }
 
 /** @param signal aborted if the pool is lost meanwhile: then this picker must not answer beside the next leader. */
 export async function servePool(
-  { pool, leader, requests, secrets, subscriptions }: Served,
+  { pool, leader, requests, secrets, gate, handed = [] }: Served,
   { picker, signal }: { picker: Station; signal: AbortSignal },
 ): Promise<void> {
-  const { log, buses } = picker.options;
+  const { log, users } = picker.options;
   // Only the leader knows which secrets are unused. Others may not have seen the proxies that they belong to.
   const wanted = wantedTokens(leader.state);
   try {
@@ -217,22 +234,32 @@ export async function servePool(
     log.warn({ pool, why: String(why) }, "unused secrets could not be deleted; the next leader tries again");
   }
   if (signal.aborted) return;
-  for (const verb of verbsBy("leader")) {
-    const share = shareOf(verb);
-    const admits = (unread: Unread): boolean => leader.admits(share, unread);
-    const endpoint = { name: verb, subject: requestSubject(verb, pool), admits };
-    const subscription = picker.responder.serve(endpoint, ({ body, respond, bytes, ...asked }) =>
-      requests.handle(verb, body, respond, whoSent(asked, picker.options.users), bytes),
-    );
-    subscriptions.push(subscription);
-  }
-  await buses.front.nc.flush();
+  const take: Hall["take"] = (verb, asked, from) => {
+    const { body, respond, bytes } = asked;
+    return requests.handle(verb, body, respond, whoSent(asked, users), bytes, from);
+  };
+  gate.open({ admits: (verb, unread) => leader.admits(shareOf(verb), unread), take }, () => {
+    for (const each of handed) takeHanded(each, { pool, requests, gate, responder: picker.responder });
+  });
   const { term, proxies, commits } = leader.state;
   log.info({ pool, term, proxies: proxies.size, commits }, "leading the pool");
 }
 
+/** The last leader has not answered it. */
+function takeHanded(
+  { verb, body, from }: Handed,
+  { pool, requests, gate, responder }: Pick<Served, "pool" | "requests" | "gate"> & Pick<Station, "responder">,
+): void {
+  if (from === undefined) return void requests.handle(verb, body, () => {});
+  const { inbox, user, waitedMs = 0 } = from;
+  const header = (name: string): string | undefined => (name === userHeader ? user : undefined);
+  const respond = responder.answering(verb, inbox);
+  void gate.take(verb, { subject: requestSubject(verb, pool), body, inbox, header, bytes: 0, respond }, waitedMs);
+}
+
 /** Answers nothing and commits nothing from now on. */
-export function letGo({ subscriptions, ledger, leader, keeper }: Served): void {
+export function letGo({ subscriptions, gate, ledger, leader, keeper }: Served): void {
+  gate.end();
   for (const subscription of subscriptions) subscription.unsubscribe();
   void keeper.end();
   ledger.close();

@@ -24,7 +24,7 @@ import type { Tell } from "./waiting.ts";
 
 type TokenAnswer = { token: TokenGiven } | { refusal: Refusal };
 
-interface TokenRequest<To> {
+export interface TokenRequest<To> {
   /** Absent: the pool's token or, with per-proxy tokens, any proxy's. */
   proxyId: string | undefined;
   /** In the pool's time. */
@@ -127,6 +127,10 @@ export class TokenWaiters<To> {
   /** When the first of them has waited long enough. */
   wakeAt(): number {
     return this.#deadlines.top?.deadline ?? Infinity;
+  }
+
+  *all(): Iterable<TokenRequest<To>> {
+    for (const { waiters } of this.#groups.values()) yield* waiters;
   }
 
   close(tell: Tell<To>, refusal: Refusal): void {

@@ -84,6 +84,11 @@ export class WaitingRequests<To> {
     return this.#all.size;
   }
 
+  /** In the order in which they came. */
+  all(): Iterable<Waiting<To>> {
+    return this.#all;
+  }
+
   /** Each copy of a request. */
   *copies(): Iterable<WaitingRequest> {
     for (const waiting of this.#all) for (const _ of waiting.copies) yield waiting;

@@ -154,7 +154,7 @@ test("ends the service in time, though clients wait and follow", async () => {
     expect(code).toBe(0); // It ended in order. A late end would be forced.
     expect(ms).toBeLessThan(2000);
     await ended;
-    expect(await waiting).toBeInstanceOf(Error);
+    expect(await waiting).toMatchObject({ status: 503, body: { code: "unavailable" } });
   } finally {
     await own.stop();
   }

@@ -1,6 +1,8 @@
 // A client over NATS hears of a new leader, and repeats the requests that the old one has not answered.
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
+import { askThrough } from "../../client/ask.ts";
 import { connect } from "../../client/client.ts";
+import { Broken, type Port } from "../../client/port.ts";
 import { startTestBroker, type TestBroker } from "../kit/broker.ts";
 import { eventually } from "../kit/poll.ts";
 import { connectRaw, type RawMessage, type RawNats } from "../kit/raw-nats.ts";
@@ -56,4 +58,33 @@ test("repeats nothing for a term that it knows, for another pool, or for a messa
   expect(await lease).toMatchObject({ leaseId: "l_1" });
   expect(requests).toHaveLength(2);
   await client.close();
+});
+
+test("ends a pause, and sends the request at once, when it hears of a new leader", async () => {
+  vi.useFakeTimers(); // So no pause ends by itself.
+  onTestFinished(() => void vi.useRealTimers());
+  let tell = (): void => {};
+  const attempts: string[] = [];
+  const port: Port = {
+    bytesMax: 1000,
+    async attempt({ verb }) {
+      attempts.push(verb);
+      if (attempts.length === 1) throw new Broken("no-leader", "No service answers.");
+      if (attempts.length === 2) throw new Broken("new-leader", "The pool has a new leader.");
+      return { leaseId: "l_1" };
+    },
+    onNewLeader(_pool, callback) {
+      tell = callback;
+      return () => {};
+    },
+    cancel: async () => {},
+    close: async () => {},
+  };
+  const ask = askThrough(port, { retryMs: 10_000, isClosed: () => false, track: () => {} });
+  const asked = ask({ verb: "renew", pool: "shop", body: {} });
+  await vi.advanceTimersByTimeAsync(0);
+  expect(attempts).toHaveLength(1);
+  tell();
+  expect(await asked).toEqual({ leaseId: "l_1" });
+  expect(attempts).toHaveLength(3);
 });

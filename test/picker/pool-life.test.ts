@@ -5,8 +5,9 @@ import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { Defects } from "../../runtime/defects.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { openLog } from "../../runtime/log.ts";
+import { phaseOf } from "../../services/picker/phase.ts";
 import { Phases } from "../../services/picker/phases.ts";
-import { phaseOf, poolMachine } from "../../services/picker/pool-life.ts";
+import { poolMachine } from "../../services/picker/pool-life.ts";
 import type { Served } from "../../services/picker/serving.ts";
 
 type Answer = { opened?: string; refused?: Refusal; passedOn?: string; code?: string; message?: string };
@@ -37,6 +38,7 @@ function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?
       open: (body: string, respond: (answer: object) => void) => respond({ opened: body }),
     },
     ledger: { close: () => {} },
+    gate: { end: () => {} },
     keeper: { start: () => {}, end: async () => {} },
     subscriptions: [],
   } as unknown as Served;
@@ -52,6 +54,7 @@ function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?
   const actors = {
     isLed: step("isLed"),
     fold: step("fold"),
+    inherit: step("inherit"),
     confirm: step("confirm"),
     claim: step("claim"),
     serve: step("serve"),
@@ -158,6 +161,42 @@ test("does not claim a pool that another picker has come to lead while its ledge
   await life.end("confirm", true);
   expect(life.state()).toBe("standingBy");
   expect(life.said).toEqual(["isLed", "fold", "confirm", "stop"]);
+});
+
+test("succeeds a leader that leaves: folds at once, and claims without asking whether the pool is led", async () => {
+  const life = live({ commits: 3 });
+  life.actor.send({ type: "lead" });
+  await life.end("isLed", true);
+  life.actor.send({ type: "leaving", successor: {} as never });
+  expect(life.state()).toBe("inheriting");
+  expect(phaseOf(life.actor.getSnapshot())).toMatchObject({ name: "getting it from its leader" });
+  const opened = life.open("again");
+  await life.end("inherit", { ...life.served, handed: [] });
+  expect(life.state()).toEqual({ held: "claiming" });
+  await life.serve();
+  expect(life.said).toEqual(["isLed", "inherit", "claim", "serve"]);
+  expect(opened).toEqual([{ opened: "again" }]);
+});
+
+test("asks before it claims if the leader that it should succeed has died", async () => {
+  const life = live({ commits: 3 });
+  life.actor.send({ type: "lead" });
+  life.actor.send({ type: "leaving", successor: {} as never });
+  await life.end("inherit", life.served);
+  expect(life.state()).toEqual({ held: "confirming" });
+});
+
+test("stands by when another picker succeeds the leader, or leads the pool already", async () => {
+  const life = live({ commits: 3 });
+  life.actor.send({ type: "lead" });
+  life.actor.send({ type: "leaving", successor: {} as never });
+  await life.end("inherit", undefined);
+  expect(life.state()).toBe("standingBy");
+  life.actor.send({ type: "leaving", successor: {} as never });
+  const inheriting = life.step("inherit");
+  life.actor.send({ type: "noticed", term: 5 });
+  expect(life.state()).toBe("standingBy");
+  expect(inheriting.isCut()).toBe(true);
 });
 
 test("passes on a request to open a pool whose leader is fenced before it has answered", async () => {
