@@ -1,7 +1,7 @@
 // The contract over NATS, as a responder (runtime/responder.ts) needs it.
 import { leaseIdSchema, poolNameSchema, printable, requestIdSchema } from "../events/ids.ts";
 import { refusalNumbers } from "../events/refusal.ts";
-import { isRefusal, refuse, requestBytesMax, tooLarge } from "./refusal.ts";
+import { isRefusal, type Refusal, refuse, requestBytesMax, tooLarge } from "./refusal.ts";
 import { notJson, parseJson, type Read, readAs } from "./request.ts";
 import { userNamePattern } from "./rights.ts";
 import { requestSubject } from "./subjects.ts";
@@ -62,8 +62,15 @@ export const overNats = {
   failed: refuse("unavailable", "The request could not be answered because of a bug. The service's log names it.", {
     retryAfterMs: 1000,
   }),
-  tooLarge: refuse("too-large", "The answer is larger than the NATS server accepts. Ask for less (limit)."),
+  tooLarge(bytesMax: number | undefined): Refusal {
+    const isLow = bytesMax !== undefined && bytesMax < payloadBytesUsual;
+    const todo = isLow ? "Set max_payload: 4MB in its configuration, and reload it." : "Ask for less (limit).";
+    return refuse("too-large", `The answer is larger than the NATS server accepts (${bytesMax} bytes). ${todo}`);
+  },
 };
+
+/** What a NATS server accepts if its configuration says nothing. Every answer fits, unless it has very many entries. */
+const payloadBytesUsual = 1024 ** 2;
 
 /** The login of the HTTP service. It alone may send requests for other users. */
 export const httpLogin = "http";

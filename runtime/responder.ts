@@ -16,8 +16,8 @@ export interface Contract<Noted> {
   noteOf(noted: Noted, answer: object): { text: string; fields: object } | undefined;
   /** Sent if a request cannot be answered because of a bug. */
   failed: object;
-  /** Sent in place of an answer that exceeds the server's size limit. */
-  tooLarge: object;
+  /** Sent in place of an answer that exceeds the server's size limit, which may be low for the moment. */
+  tooLarge(bytesMax: number | undefined): object;
 }
 
 /** A request whose size alone is known. */
@@ -145,7 +145,7 @@ export class Responder<Noted = object> {
     } catch {
       // The library throws in two cases. If the connection is closed, no answer can be sent. If the answer is larger
       // than the server accepts, that is not a bug of the service that answered.
-      if (error === undefined) this.#reply(inbox, this.#contract.tooLarge);
+      if (error === undefined) this.#reply(inbox, this.#contract.tooLarge(this.#nc.info?.max_payload));
     }
   }
 }

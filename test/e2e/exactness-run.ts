@@ -135,7 +135,7 @@ export async function runExactness(plan: Plan): Promise<Outcome> {
 
     if (services.at(-1)?.child.exitCode !== null) throw new Error(`the service ended\n${services.at(-1)?.output()}`);
     const nats = await connectRaw(first.natsUrl);
-    await settled(nats);
+    await settled(nats, pool);
     const auditor = await connectRaw(first.natsUrlAs("auditor"));
     const ledger = await readLedger(auditor, pool);
     await Promise.all([nats.close(), auditor.close()]);
@@ -178,14 +178,14 @@ async function openPool(natsUrl: string, wanted: object): Promise<void> {
   await nats.close();
 }
 
-async function muster(orders: Orders): Promise<ChildProcess> {
+export async function muster(orders: Orders): Promise<ChildProcess> {
   const script = fileURLToPath(new URL("exactness-worker.ts", import.meta.url));
   const child = fork(script, [JSON.stringify(orders)], { execArgv: [], serialization: "advanced" });
   await once(child, "message");
   return child;
 }
 
-async function dismiss(child: ChildProcess): Promise<Seen> {
+export async function dismiss(child: ChildProcess): Promise<Seen> {
   if (child.exitCode !== null) throw new Error(`a worker process ended by itself, ${child.exitCode}`);
   child.send("stop");
   const [seen] = await once(child, "message");
@@ -225,7 +225,7 @@ async function anotherBroker(dataDir: string, killed: BrokerRecord): Promise<voi
 }
 
 /** All leases have ended, and all outcomes have been ingested. */
-async function settled(nats: RawNats): Promise<void> {
+export async function settled(nats: RawNats, pool: string): Promise<void> {
   let lastSequence = -1;
   await eventually(
     async () => {

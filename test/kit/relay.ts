@@ -2,21 +2,27 @@
 // reading them: then they stay open, and nothing comes through, as after a machine has vanished from the network.
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import type { Duplex } from "node:stream";
 
+/** With a name: only for the connections of NATS clients with this name. */
 export interface Relay {
   readonly port: number;
   /** How many connections there are now. */
   readonly connections: number;
   /** How many there have been. */
   readonly accepted: number;
+  /** The names under which NATS clients are connected now. */
+  readonly names: string[];
   /** The URL with the relay's port in place of the server's. */
   urlOf(url: string): string;
   /** Ends all present connections abruptly. */
-  cut(): void;
+  cut(name?: string): void;
   /** Passes nothing on, in either direction, on all present connections. Later connections are passed on. */
-  stopReading(): void;
+  stopReading(name?: string): void;
+  /** Passes on what the server says, and nothing of the clients, on all present connections. */
+  stopReadingClients(name?: string): void;
   /** Passes on what clients say, and no answer, on all present connections. */
-  swallowAnswers(): void;
+  swallowAnswers(name?: string): void;
   /**
    * From now on, new connections are passed on, accepted and not read, or ended at once. At first they are passed on.
    */
@@ -26,32 +32,54 @@ export interface Relay {
   close(): Promise<void>;
 }
 
-/** Listens at 127.0.0.1, on a port that the system chooses. */
-export async function startRelay(to: { port: number; host?: string }): Promise<Relay> {
-  const pairs = new Set<[Socket, Socket]>();
+interface Pair {
+  /** Of the client. */
+  near: Socket;
+  far: Socket;
+  name: string;
+  lenses: { [direction in keyof Lenses]: Duplex } | undefined;
+}
+
+/** Each makes a stream that changes what passes in this direction. */
+export interface Lenses {
+  requests: () => Duplex;
+  answers: () => Duplex;
+}
+
+/**
+ * Listens at 127.0.0.1, on a port that the system chooses.
+ * @param to.port read at each new connection.
+ */
+export async function startRelay(to: { port: number; host?: string }, lenses?: Lenses): Promise<Relay> {
+  const pairs = new Set<Pair>();
   let accepted = 0;
   let newOnes: "passed" | "unread" | "ended" = "passed";
   const server = createServer((near) => {
     if (newOnes === "ended") return void near.destroy();
     accepted += 1;
     const far = connect(to.port, to.host ?? "127.0.0.1");
-    const pair: [Socket, Socket] = [near, far];
+    const made = lenses && { requests: lenses.requests(), answers: lenses.answers() };
+    const pair: Pair = { near, far, name: "", lenses: made };
     pairs.add(pair);
-    for (const [from, onto] of [pair, pair.toReversed()] as [Socket, Socket][]) {
-      from.setNoDelay(true);
-      from.on("error", () => {});
-      from.on("close", () => {
+    for (const socket of [near, far]) {
+      socket.setNoDelay(true);
+      socket.on("error", () => {});
+      socket.on("close", () => {
         pairs.delete(pair);
-        onto.destroy();
+        for (const each of [near, far]) each.destroy();
       });
-      from.pipe(onto);
     }
+    near.once("data", (login: Buffer) => {
+      pair.name = /"name":"([^"]*)"/.exec(login.toString("latin1"))?.[1] ?? "";
+    });
+    passOn(pair);
     if (newOnes === "unread") halt(pair);
   }).listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as AddressInfo; // On TCP.
-  const cut = (): void => {
-    for (const pair of pairs) for (const socket of pair) socket.destroy();
+  const called = (name?: string): Pair[] => [...pairs].filter((pair) => name === undefined || pair.name === name);
+  const cut = (name?: string): void => {
+    for (const { near, far } of called(name)) for (const socket of [near, far]) socket.destroy();
   };
   return {
     port,
@@ -61,21 +89,22 @@ export async function startRelay(to: { port: number; host?: string }): Promise<R
     get accepted() {
       return accepted;
     },
+    get names() {
+      return [...pairs].map(({ name }) => name);
+    },
     urlOf: (url) => url.replace(/:\d+$/, `:${port}`),
     cut,
-    stopReading: () => pairs.forEach(halt),
-    swallowAnswers() {
-      for (const [, far] of pairs) far.unpipe().resume();
+    stopReading: (name) => called(name).forEach(halt),
+    stopReadingClients(name) {
+      for (const { near } of called(name)) near.unpipe().pause();
+    },
+    swallowAnswers(name) {
+      for (const { far } of called(name)) far.unpipe().resume();
     },
     newOnes(are) {
       newOnes = are;
     },
-    resume() {
-      for (const [near, far] of pairs) {
-        near.pipe(far);
-        far.pipe(near);
-      }
-    },
+    resume: () => pairs.forEach(passOn),
     async close() {
       cut();
       server.close();
@@ -84,6 +113,17 @@ export async function startRelay(to: { port: number; host?: string }): Promise<R
   };
 }
 
-function halt(pair: [Socket, Socket]): void {
-  for (const socket of pair) socket.unpipe().pause();
+function passOn({ near, far, lenses }: Pair): void {
+  for (const stream of [near, far, lenses?.requests, lenses?.answers]) stream?.unpipe();
+  if (lenses === undefined) {
+    near.pipe(far);
+    far.pipe(near);
+  } else {
+    near.pipe(lenses.requests).pipe(far);
+    far.pipe(lenses.answers).pipe(near);
+  }
+}
+
+function halt({ near, far }: Pair): void {
+  for (const socket of [near, far]) socket.unpipe().pause();
 }

@@ -8,7 +8,7 @@ import { openLog } from "../../runtime/log.ts";
 import { Responder, type Unread } from "../../runtime/responder.ts";
 import { eventually } from "../kit/poll.ts";
 
-function respond(admits?: (unread: Unread) => boolean) {
+function respond(admits?: (unread: Unread) => boolean, bytesMax = 1024 ** 2) {
   const sent: string[] = [];
   const kept: Unread["respond"][] = [];
   let deliver = (_message: Msg): void => {};
@@ -16,7 +16,11 @@ function respond(admits?: (unread: Unread) => boolean) {
     subscribe(_subject: string, { callback }: { callback: (error: null, message: Msg) => void }) {
       deliver = (message) => callback(null, message);
     },
-    publish: (_inbox: string, body: string) => void sent.push(body),
+    info: { max_payload: bytesMax },
+    publish(_inbox: string, body: string) {
+      if (body.length > bytesMax) throw new Error("too large");
+      sent.push(body);
+    },
   } as unknown as NatsConnection; // A responder uses no more of it.
   const log = openLog({ level: "info", version: "0", isTerminal: false, write: () => {} })("picker");
   const endpoint = { name: "lease", subject: "remuda.lease.shop", ...(admits === undefined ? {} : { admits }) };
@@ -54,4 +58,15 @@ test("asks whether there is room for a request by its size alone, before it read
   expect(sizes).toEqual([15]);
   expect(kept).toEqual([]);
   expect(sent).toEqual(['{"code":"overloaded","message":"full"}']);
+});
+
+test.each([
+  [4096, "Set max_payload: 4MB in its configuration, and reload it."],
+  [1024 ** 2, "Ask for less (limit)."],
+])("says what to do about an answer that is larger than the server's %d bytes", (bytesMax, todo) => {
+  const { ask, kept, sent } = respond(undefined, bytesMax);
+  ask("{}");
+  kept[0]?.({ pools: "x".repeat(bytesMax) });
+  const message = `The answer is larger than the NATS server accepts (${bytesMax} bytes). ${todo}`;
+  expect(sent).toEqual([JSON.stringify({ code: "too-large", message })]);
 });
