@@ -26,12 +26,12 @@ export default defineConfig({
     // Real brokers and real processes: more than two files at once make a 2-core machine miss its own deadlines. Three
     // were tried, and took no less time.
     maxWorkers: 2,
-    // The files of a worker share its modules, its services and the thread of its commands: to load the modules anew
-    // takes a second and a half of a core for each file, and to start a service more than two.
+    // The files of a worker share its modules, its services and the thread of its commands: loading the modules anew
+    // takes a second and a half of a core for each file, and starting a service takes more than two.
     isolate: false,
     sequence: { sequencer: LongestFirst },
     reporters: ["default"],
-    // Hundreds of commands are started: V8 keeps what it makes of their code, as `npx remuda` keeps it.
+    // Hundreds of commands are started: V8 keeps their compiled code, as `npx remuda` does.
     env: { NODE_COMPILE_CACHE: fileURLToPath(new URL("node_modules/.cache/compiled", import.meta.url)) },
     projects: [
       { extends: true, test: { name: "core", include: core, exclude: e2e } },

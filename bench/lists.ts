@@ -12,7 +12,7 @@ import { outboundWith } from "../transport/outbound.ts";
 
 const count = 100_000;
 const hostileBytes = 1_000_000;
-/** The goal in issue 16. */
+/** The goal. */
 const perSecondMin = 30_000;
 const hostileMsMax = 1000;
 

@@ -1,8 +1,9 @@
 // A million proxies through the real service: `npm run bench -- million [--proxies n] [--credentials] [--leases n]`.
 // With --leases it runs only the import and that many rounds of leases. BENCH_NODE_FLAGS are passed to the service. One
 // service with its own NATS server (fsync per commit), everything on this machine. The addresses are reserved ones and
-// never dialled. It imports a list by the command line and in parts over HTTP while others lease, leases in alternation
-// with a pool of a hundred, pages through the lists, kills the service and waits until it is back.
+// never dialled. It imports a list by the command line, and in parts over HTTP, while other clients lease. It leases in
+// alternation with a pool of a hundred proxies. It pages through the lists. At the end it kills the service and waits
+// until it is back.
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createReadStream, createWriteStream, mkdtempSync, rmSync } from "node:fs";
@@ -83,7 +84,7 @@ async function openPools(nc: NatsConnection): Promise<void> {
   await nc.request("remuda.proxies.add.hundred", JSON.stringify({ proxies: hundred }), { timeout: 10_000 });
 }
 
-/** While one client leases from the small pool, and another from the growing one. */
+/** Imports the list while a client leases from the small pool. */
 async function importing(service: ServiceProcess, how: string, add: () => Promise<string>): Promise<void> {
   const before = spentBy(service.pid);
   const load = startLoad({ url: service.natsUrl, pool: "hundred", depth: 1, ms: 600_000, pauseMs: 2 });

@@ -1,5 +1,5 @@
-// The connection of one command. It fails fast: within seconds the user must know that no service answers, and what to
-// do.
+// The connection of one command. It fails fast: within seconds the user must know that no service answers, and how to
+// start one.
 import { type NatsConnection, PermissionViolationError, RequestError } from "@nats-io/transport-node";
 import type { PoolReply } from "../protocol/pool.ts";
 import { isRefusal, type Refusal, refuse } from "../protocol/refusal.ts";

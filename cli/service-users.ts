@@ -15,7 +15,7 @@ export const loginsOf: Readonly<Record<string, readonly string[]>> = {
   audit: ["audit", "auditor"],
 };
 
-/** HTTP checks the keys of users, and need know neither these nor their passwords for NATS. */
+/** HTTP checks the keys of users by their hashes. It needs neither the keys nor the passwords for NATS. */
 const keysGoTo = "api";
 const withheld = "withheld";
 /** The user of the health check of the api's container. No other user can have this name. */
@@ -34,7 +34,7 @@ export function writeServiceUsers(folder: string, users: readonly User[]): void 
 
 function usersFor(service: string, users: readonly User[]): readonly User[] {
   const logins = users.filter(({ name }) => loginsOf[service]?.includes(name) === true);
-  // The picker looks up the roles and quotas of those that send requests, the sources service their pools.
+  // The picker looks up the roles and quotas of the users that send requests. The sources service looks up their pools.
   const others = [...users.filter((user) => !logins.includes(user)), watcher()].map(withoutSecrets);
   if (service === "picker" || service === "sources") return [...logins.map(withoutKey), ...others];
   if (service !== keysGoTo) return logins.map(withoutKey);

@@ -34,7 +34,7 @@ export interface Passage {
   /** Called once, with the outcome, before `inner` is notified of an end. */
   onOutcome(outcome: Outcome): void;
   /**
-   * It failed before any answer, and not by the target's fault.
+   * It failed before any answer, and the target was not at fault.
    * @param how.unsent nothing of it has reached the target
    * @returns true: it is tried again, and `inner` is not notified.
    */

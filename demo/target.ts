@@ -1,5 +1,5 @@
 // The site. It counts its visitors by address, and permanently bans an address at the first request beyond the limit
-// within any window. The site's view defines what a limit means.
+// within any window. The site's view defines the meaning of a limit.
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 

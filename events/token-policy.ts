@@ -24,7 +24,7 @@ const places = { jsonPointer: pointer.optional(), header: headerSchema.optional(
 const valueForm = 'must be {"jsonPointer": …}, {"header": …}, {"regex": …} or {"header": …, "regex": …}, one of them';
 const lifeForm = 'must be null, {"ms": …}, or {"jsonPointer": …}, {"header": …} or {"regex": …} with a "unit"';
 const cookieForm =
-  'a cookie is more than its value. Say with a regex what to read, such as {"header": "set-cookie", "regex": "gt=([^;]+)"}';
+  'a cookie is more than its value. Select a part of it with a regex, such as {"header": "set-cookie", "regex": "gt=([^;]+)"}';
 
 export const tokenValueSchema = z
   .strictObject(places, { error: wrongForm(valueForm) })

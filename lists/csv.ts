@@ -28,7 +28,7 @@ const rowLinesMax = 16;
 const unclosedMax = 100;
 /** Each row costs time for each column of the header, however short the row is. */
 const columnsMax = 256;
-/** In characters: enough for dozens of columns, also long ones. */
+/** In characters: enough for dozens of columns, even long ones. */
 export const rowLengthMax = 65_536;
 
 const unclosed = "has a quote that is not closed, or not escaped";
@@ -90,7 +90,7 @@ export class CsvReader {
     this.#header = header;
     this.#names = header.columns.map(fieldName);
     this.#scheme = scheme;
-    // A line that begins with "#" is a comment, unless a user name or password may begin so.
+    // A line that begins with "#" is a comment, unless a user name or password may begin with it.
     this.#mayHaveComments = !/user|login|pass|pwd/.test(this.#names[0] ?? "");
   }
 

@@ -5,8 +5,8 @@
 //   192.0.2.1:80,US,New York 192.0.2.2:80   entries, each perhaps with labels
 //
 // If a separator may stand inside a password, or words stand where credentials or a protocol could, the line is
-// rejected as a whole: nothing of it may be stored in the wrong place. A password must never be in `input` or `why`,
-// and of a user name only its masked form.
+// rejected as a whole: nothing of it may be stored in the wrong place. A password must never be in `input` or `why`. A
+// user name may be there in its masked form only.
 
 import type { Scheme } from "../events/proxy.ts";
 import { canonicalHost, isCertainlyHost, isLiteralAddress, type ProxyAddress } from "../protocol/host.ts";
@@ -27,7 +27,7 @@ export type LineEntry = { ok: true; input: string; proxy: ProxyAddress } | { ok:
 const lineLengthMax = 4096; // characters; ten times the longest plausible entry
 const shownLengthMax = 200; // of an entry that is refused: enough to find it, and a hundred of them fit into one reply
 
-const separatorInPassword = `has a separator in what may be its password (${escapeAdvice}: %2C for a comma, %3B for a semicolon; or put each entry on a line of its own)`;
+const separatorInPassword = `has a separator in a text that may be its password (${escapeAdvice}: %2C for a comma, %3B for a semicolon; or put each entry on a line of its own)`;
 const strayWords = "has unexpected words beside its proxy (expected host:port, or host port user password)";
 const strayProtocol = "names a protocol apart from its proxy (write socks5://host:port)";
 
@@ -66,7 +66,7 @@ function withoutComment(line: string): string {
   return text.includes("#") ? text.replace(/(^|\s)#[^\r\n]*/g, "$1") : text;
 }
 
-/** [scheme] host port [user password]. Undefined if the fields do not begin so. */
+/** [scheme] host port [user password]. Undefined if the fields do not begin in this form. */
 function readFieldsOf(fields: readonly string[], scheme: Scheme): LineEntry | undefined {
   const named = schemeOf(fields[0] ?? "");
   const [host = "", port = "", ...credentials] = named === undefined ? fields : fields.slice(1);

@@ -67,7 +67,7 @@ export const statsReplySchema = z
   .meta({ id: "Stats" });
 export type StatsReply = z.infer<typeof statsReplySchema>;
 
-/** A policy without what may be secret: where its tokens come from. Every text of that part is hidden. */
+/** A policy without the part that may be secret: the source of its tokens. Every text of that part is hidden. */
 export function withoutSource<P extends Pick<Policy, "token">>(policy: P): P {
   const { token } = policy;
   return token === null ? policy : { ...policy, token: { ...token, source: masked(token.source) } };

@@ -1,6 +1,6 @@
 // Quotas of users: how much one user may hold or take. Each is a number in the users file.
 
-/** Absent: without bound. */
+/** Absent: no bound. */
 export interface Quota {
   /** Leases that are open at the same time. */
   openLeases?: number | undefined;

@@ -21,7 +21,7 @@ export function refuse(code: RefusalWord, message: string, rest: Omit<Refusal, "
   return { code, message, ...rest };
 }
 
-/** @param why what is wrong with the field, without the full stop. */
+/** @param why the error, without the full stop. */
 export function invalid(field: string, why: string): Refusal {
   return refuse("invalid-request", `${field}: ${why}.`, { field });
 }

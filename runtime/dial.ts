@@ -90,7 +90,7 @@ function rejectedLogin(url: string, rejected: "expired" | "wrong"): string {
   if (rejected === "expired")
     return `${login.replace(/^./, (letter) => letter.toUpperCase())} at ${where} has expired. Set REMUDA_NATS_URL to a valid one.`;
   return (
-    `NATS at ${where} does not accept ${login}. Set REMUDA_NATS_URL to what "npx remuda env" prints where ` +
+    `NATS at ${where} does not accept ${login}. Set REMUDA_NATS_URL to the URL that "npx remuda env" prints where ` +
     "the service runs, or REMUDA_DATA_DIR (or REMUDA_NATS_USERS) to the place of its users file."
   );
 }

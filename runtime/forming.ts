@@ -13,7 +13,7 @@ const formingErrors: readonly number[] = [
 const formingMsMax = 60_000;
 const pauseMs = { first: 100, max: 2000 };
 
-/** Repeats what fails because the cluster is still forming. @throws Fault "retry-later" if it does not form. */
+/** Repeats a call that fails because the cluster is still forming. @throws Fault "retry-later" if it does not form. */
 export async function whenFormed<T>(bus: Bus, act: () => Promise<T>, msMax = formingMsMax): Promise<T> {
   const until = performance.now() + msMax;
   for (let waitMs = pauseMs.first; ; waitMs = Math.min(waitMs * 2, pauseMs.max)) {

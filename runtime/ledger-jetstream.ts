@@ -26,7 +26,7 @@ const pauseMsFirst = 20;
 const pauseMsMax = 300;
 /** How long a ledger is read before other tasks get a turn. */
 const pauseAfterMs = 10;
-/** More than the headers of a commit have. */
+/** More than the headers of a commit take. */
 const headerBytes = 512;
 /** If nothing can be read for this long, although the broker is connected, the reader is told. */
 const unreadMsMax = 15_000;

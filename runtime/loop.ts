@@ -131,7 +131,7 @@ export class Loop {
     return this.#provenOn >= this.#gapOn();
   }
 
-  /** For how long a proof that it leads has been missing; 0 if none is. */
+  /** For how long a proof that it leads has been missing; 0 if no proof is missing. */
   get silentMs(): number {
     const on = this.#clock.monotonic();
     return Math.max(on - (this.#waitingOn ?? on), this.isSure ? 0 : on - this.#gapOn());

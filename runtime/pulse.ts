@@ -4,7 +4,7 @@
 import type { Clock } from "./clock.ts";
 
 const beatMs = 250;
-/** A process that has not run for longer than this must not trust what it knew. */
+/** A process that has not run for longer than this must not trust its earlier knowledge. */
 const gapMs = 1000;
 
 export class Pulse {

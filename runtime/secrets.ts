@@ -43,7 +43,9 @@ export function keyOf(text: string, where: string) {
         decipher.setAuthTag(sealed.subarray(12, 28));
         return decipher.update(sealed.subarray(28), undefined, "utf8") + decipher.final("utf8");
       } catch (cause) {
-        throw new Fault("fix-setup", `A secret in the bucket was sealed under another key than ${where}.`, { cause });
+        throw new Fault("fix-setup", `A secret in the bucket was sealed under a different key from ${where}.`, {
+          cause,
+        });
       }
     },
     /** Distinguishes keys, and reveals nothing about them. */

@@ -120,5 +120,5 @@ export class StreamNews implements News {
 
 /** The stream ends before a message that was read: it was made again, or its broker has lost messages. */
 export function wentBack(stream: string): Fault {
-  return new Fault("retry-later", `The stream ${stream} ends before what was read of it.`);
+  return new Fault("retry-later", `The stream ${stream} ends before the last message that was read of it.`);
 }

@@ -40,7 +40,7 @@ const pauseMs = 200;
  * The replica that was asked may be gone. A silence for this long ends a try. After each silence it is twice as long.
  */
 const silenceMs = { first: 500, max: 5000 };
-/** Where no batch is answered, so many messages are requested alone before another batch is asked for. */
+/** After a batch that was not answered, this many messages are requested alone before the next batch. */
 const aloneMax = 100;
 /** Pauses while a replica is behind. */
 const behindMsMin = 5;

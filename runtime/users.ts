@@ -23,7 +23,7 @@ export interface User extends Credentials {
   role: string;
   /** The pools for which its role holds. Absent: all. */
   pools?: readonly string[];
-  /** The most that it may have, by the name of each quota. Absent: without bound. */
+  /** The most that it may have, by the name of each quota. Absent: no bound. */
   quota?: Readonly<Record<string, number>>;
 }
 
@@ -33,7 +33,7 @@ export function readUsers(path: string): User[] | undefined {
   if (text === undefined) return undefined;
   const users = usersIn(text);
   if (users === undefined) {
-    const what = `the users file ${path} is damaged: restore it, or remove it: then new users are created`;
+    const what = `the users file ${path} is damaged: restore it, or remove it so that new users are created`;
     throw new Fault("fix-setup", what);
   }
   refuseOpenFile(path);
@@ -126,7 +126,7 @@ export function usersByKey(path: string): (given: string) => User | undefined {
   };
 }
 
-/** The users of the file, as it is at each call. An unreadable file has none: it grants no access. */
+/** The users of the file, as it is at each call. An unreadable file has no users: it grants no access. */
 export function currentUsers(path: string): () => readonly User[] {
   let seen = "";
   let users: readonly User[] = [];

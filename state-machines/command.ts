@@ -1,5 +1,5 @@
 // Everything that can be decided, as data. The edge has parsed the input, so types are trusted here. A command is
-// decided from the state and its candidates alone (decide.ts). A request is what a driver asks the engine for: a
+// decided from the state and its candidates alone (decide.ts). A request is the driver's question to the engine: a
 // command, several that are answered together, or an action on the waiting requests (engine.ts).
 import type { Event } from "../events/event.ts";
 import type { HeadSigned } from "../events/head.ts";
@@ -59,7 +59,7 @@ export type Command =
   | { type: "sign-head"; head: SignedHead }
   /** A range of the ledger is in the archive, and a snapshot has it. */
   | { type: "note-archived"; segment: Omit<SegmentArchived, "type" | "inert"> }
-  /** Does what time has made due. */
+  /** Does everything that time has made due. */
   | { type: "tick" }
   /** Facts of a recorded history, accepted without checks. */
   | { type: "record"; events: readonly Event[] }

@@ -110,7 +110,7 @@ test("tells each cycle once, in the order of its imports, and a file that import
   expect(cycles).toEqual([["a.ts", "b.ts", "c.ts"], ["d.ts", "e.ts"], ["f.ts"]]);
 });
 
-test("finds no cycle where files only share what they import", () => {
+test("finds no cycle where files only share an import", () => {
   expect(
     importCycles({ "a.ts": 'import "./b.ts";\nimport "./c.ts";', "b.ts": 'import "./c.ts";', "c.ts": "" }),
   ).toEqual([]);

@@ -64,7 +64,7 @@ export function isLost(error: Error): boolean {
   return ["ECONNRESET", "EPIPE", "UND_ERR_SOCKET"].includes(codeOf(error) ?? "");
 }
 
-/** undici's parser says what is wrong only in words. These are the codes that Node has for them. */
+/** undici's parser describes an error only in words. These are the codes that Node has for them. */
 const parserCodes: readonly [words: RegExp, code: string][] = [
   [/Expected HTTP\//, "HPE_INVALID_CONSTANT"],
   [/Invalid HTTP version/, "HPE_INVALID_VERSION"],

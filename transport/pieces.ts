@@ -1,7 +1,8 @@
-// Collects a body that arrives in pieces of any size. Each piece is an object of a hundred bytes and more. A sender
-// that sends single bytes would need so many times its bytes in memory, so small pieces are joined.
+// Collects a body that arrives in pieces of any size. Each piece is an object of a hundred bytes and more. Without
+// joining, a body that is sent in single bytes would take a hundred times its size in memory. So small pieces are
+// joined.
 
-/** Joined once there are so many. */
+/** They are joined once there are this many. */
 const joinedAtOnce = 1000;
 /** Larger ones stay as they are: only their own size matters, and copying them takes time. */
 const joinedBytesMax = 1024 * 1024;

@@ -18,11 +18,11 @@ export interface Tunnelling {
   outbound?: RouteFilter | undefined;
 }
 
-/** Which ways a request may take (outbound.ts). */
+/** The routes that a request may take (outbound.ts). */
 export interface RouteFilter {
   /**
    * The host to name to a proxy: the target, or the target's checked address if the proxy is inside. Only such a proxy
-   * can reach what this machine can reach, and it might resolve the name to another address.
+   * can reach the services that this machine can reach, and it might resolve the name to another address.
    * @throws NotAllowed, or an error of the resolver.
    */
   route(proxyHost: string, target: string): Promise<string>;

@@ -22,7 +22,7 @@ export type BrokerOptions = {
   /** The executable, or how to find it. Called once, and only if a server must be started. */
   readonly binary: string | (() => Promise<string>);
   readonly say: (line: string) => void;
-  /** A server that is not ready, and does nothing for so long, is given up. Default: 20 s. */
+  /** A server that is not ready, and does nothing for this long, is given up. Default: 20 s. */
   readonly idleMsMax?: number;
   /** Free bytes on the disk of a path. Absent: the system is asked. */
   readonly freeBytes?: (path: string) => Promise<number>;

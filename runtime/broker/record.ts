@@ -1,4 +1,4 @@
-// Small JSON files in which a process records what it holds, for later processes. A record may be stale: it is only a
+// Small JSON files in which a process records its resources for later processes. A record may be stale: it is only a
 // hint. A lock or an answer is the proof.
 
 import { readFileSync } from "node:fs";

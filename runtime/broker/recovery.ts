@@ -26,7 +26,7 @@ export class Recovery {
   #worked: { on: number; work: Work };
   #saidOn: number;
 
-  /** @param idleMsMax after so long without work it is given up. @param now on a monotonic clock, ms. */
+  /** @param idleMsMax after this long without work it is given up. @param now on a monotonic clock, ms. */
   constructor(idleMsMax: number, now: number) {
     this.#idleMsMax = idleMsMax;
     this.#since = now;

@@ -40,7 +40,7 @@ export class RefusedByServer {
     this.#timer = setInterval(() => this.look(), everyMs).unref();
   }
 
-  /** Reads what is new. */
+  /** Reads the new lines. */
   look(): void {
     if (this.#file === undefined) this.#open();
     if (this.#file === undefined) return;

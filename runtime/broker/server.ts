@@ -36,7 +36,7 @@ export type StartOptions = {
   /** Ends the wait for a server that is no longer needed. */
   readonly signal: AbortSignal;
   readonly say: (line: string) => void;
-  /** A server that is not ready, and does nothing for so long, is given up. */
+  /** A server that is not ready, and does nothing for this long, is given up. */
   readonly idleMsMax?: number | undefined;
 };
 

@@ -11,7 +11,9 @@ import { onHangUp } from "./hang-up.ts";
 const longBytesMax = 128 * 1024 * 1024;
 /** Of the others, while they arrive. Reports of outcomes are many, and short, and long bodies leave them their room. */
 const shortBytesMax = 64 * 1024 * 1024;
-/** Of each, one user may take so much: a client that announces bodies and sends nothing must not take all of it. */
+/**
+ * One user may take this share of each bound: a client that announces bodies and sends nothing must not take all of it.
+ */
 const shareMax = 0.5;
 /** Shorter ones are not counted: the number of connections bounds them. */
 const countedFrom = 8 * 1024;
@@ -33,7 +35,7 @@ export class Uploads {
   #short = 0;
   readonly #byUser = new Map<string, { long: number; short: number }>();
 
-  /** Reserves room for the body of a request. Refuses if there is none. @param given.bytesMax of the route. */
+  /** Reserves room for the body of a request. Refuses if there is no room. @param given.bytesMax of the route. */
   begin(
     headers: IncomingHttpHeaders,
     given: { bytesMax: number; user: string | undefined; socket: Socket; answer: ServerResponse },

@@ -142,7 +142,7 @@ export function csvOf(row: Row): string {
     .join(",");
 }
 
-/** Whether a spreadsheet would take the text for a formula (OWASP: CSV injection). A number is no formula. */
+/** Whether a spreadsheet would take the text for a formula (OWASP: CSV injection). A number is not a formula. */
 function isFormula(text: string): boolean {
   return /^[=+\-@\t\r\n]/.test(text) && !/^[+-]?\d+(\.\d+)?(e[+-]?\d+)?$/i.test(text);
 }

@@ -257,9 +257,9 @@ function checkHead(
         ? "by this key"
         : "wrong";
   }
-  if (isSigned === "wrong") findings.add("head", `the head kept of commit ${head.n} is not signed by this key`);
+  if (isSigned === "wrong") findings.add("head", `the kept head of commit ${head.n} is not signed by this key`);
   if (head.pool !== undefined && checker.model.pool !== "" && head.pool !== checker.model.pool) {
-    findings.add("head", `the head kept is of the pool ${head.pool}, and this ledger is of ${checker.model.pool}`);
+    findings.add("head", `the kept head is of the pool ${head.pool}, and this ledger is of ${checker.model.pool}`);
   }
   if (isOutside) return { n: head.n, isThere: false, isOutside, isSigned };
   if (found === undefined && checker.n > head.n) {

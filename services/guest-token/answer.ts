@@ -80,7 +80,7 @@ async function readHeader(
 ): Promise<string | undefined> {
   const name = header.toLowerCase();
   const values = [headers[name] ?? []].flat();
-  // A cookie has attributes. A policy from before that was checked may ask for a cookie as a whole.
+  // A cookie has attributes. A policy that is older than this rule may ask for a cookie as a whole.
   if (regex === undefined) return name === "set-cookie" ? undefined : values[0];
   for (const value of values.slice(0, valuesMax)) {
     const found = await expressions.firstMatch(value, regex);

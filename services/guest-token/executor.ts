@@ -39,7 +39,7 @@ export interface ExecutorPorts {
 const poolsEveryMs = 500;
 /** How long the pools are looked at after the last commit in any ledger. */
 const changingMs = 10_000;
-/** To list thousands of pools takes long. So the next look comes later. */
+/** Listing thousands of pools takes a while, so the next look comes later. */
 const pausesPerLook = 20;
 const answerMs = 5000;
 const pauseMs = 200;

@@ -110,9 +110,9 @@ async function take({ pool, tokenId, ports }: Context): Promise<Taken | undefine
 }
 
 async function fetchResult({ pool, tokenId, taken, ports }: Context): Promise<TokenResult> {
-  if (taken === undefined) throw new Error("a refresh is fetched that was not taken");
+  if (taken === undefined) throw new Error("a refresh is fetched although it was not taken");
   const { job, endsAt, deadlineAt } = taken;
-  const { fetchToken } = await import("./request.ts"); // It loads what HTTP through proxies needs.
+  const { fetchToken } = await import("./request.ts"); // It loads the modules for HTTP through proxies.
   // How much time was left until the leader's deadline when the request was sent. From it the leader knows when the
   // token's life began, however late the result is reported.
   const leftMs = Math.max(0, Math.ceil(deadlineAt - performance.now()));

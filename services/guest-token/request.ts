@@ -30,7 +30,7 @@ export async function fetchToken(job: TokenJob, endsAt: number, ports: FetchPort
   const { source } = job;
   const sentAt = performance.now();
   const timeoutMs = Math.floor(Math.min(source.timeoutMs, endsAt - sentAt));
-  // A policy from before URLs were validated as a whole may have an invalid one.
+  // A policy that is older than the validation of whole URLs may have an invalid one.
   if (timeoutMs <= 0 || !URL.canParse(source.url)) return { why: timeoutMs <= 0 ? "not-sent" : "unreachable" };
   const agents = agentsForOne(timeoutMs, ports.outbound);
   const cut = AbortSignal.timeout(timeoutMs);

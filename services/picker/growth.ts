@@ -8,9 +8,9 @@ import type { Request } from "../../state-machines/command.ts";
 import type { Lease } from "../../state-machines/fold/state.ts";
 
 const lookMs = 5000;
-/** Of the bound, whatever leases are open. Claims need some of it. */
+/** This share of the bound is always kept, whatever leases are open. Claims need some of it. */
 const reserveShare = 0.1;
-/** Of the bound, whatever leases are open: a ledger that is nearly empty always has room. */
+/** At most this share of the bound is kept, whatever leases are open: a ledger that is nearly empty always has room. */
 const reserveShareMax = 0.9;
 /** The most that is stored for a grant, for a report of one use, and for a lease's end, each in its own commit. */
 const grantBytes = 1500;
@@ -20,7 +20,7 @@ const endBytes = 500;
 const usesAlone = 10_000;
 const useBytesInMany = 250;
 const addBytes = 400;
-/** Of the bound, for one request: whether it may have so many uses is decided by the pool's policy, not here. */
+/** The share of the bound for one request. The pool's policy, not this file, bounds its uses. */
 const endsShareMax = 0.4;
 /** Counting the open leases takes some milliseconds if there are very many. */
 const countEveryMs = 1000;

@@ -92,7 +92,7 @@ export class Liveness {
     return on - since < patienceMs;
   }
 
-  /** The pool's time as its leader told it last. */
+  /** The pool's time as its leader last reported it. */
   seen(pool: string): Seen | undefined {
     return this.#seen.get(pool);
   }

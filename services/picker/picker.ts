@@ -58,8 +58,8 @@ export class Picker {
   }
 
   /**
-   * Answers what has come, and hands its pools over. Resolves when it is silent, and all is stored that the next start
-   * must know.
+   * Answers what has come, and hands its pools over. Resolves when it is silent and has stored everything that
+   * the next start needs.
    */
   async stop(): Promise<void> {
     this.#streams.stop();
@@ -120,7 +120,7 @@ export class Picker {
       const names = (await this.#leadership.openPools()).filter(isSeen);
       const looks = await Promise.all(names.sort().map((pool) => inTime(this.#describe(pool, who))));
       const pools = looks.filter((pool) => pool !== undefined);
-      // Another picker may lead what this one could not.
+      // Another picker may lead a pool that this one could not lead.
       const broken = this.#leadership.unusable().filter(({ pool }) => !pools.some((each) => each.pool === pool));
       const unusable = [...broken, ...this.#leadership.purged()].filter(({ pool }) => isSeen(pool));
       respond({ pools, ...(unusable.length > 0 && { unusable }), ...(streams.length > 0 && { streams }) });

@@ -1,5 +1,5 @@
-// Turns the engine's answers into replies of the protocol, and adds what only the shell knows: logins and the values of
-// tokens. It is called once the turn is stored, so that everything told about the state is acknowledged.
+// Turns the engine's answers into replies of the protocol, and adds the facts that only the shell knows: logins and the
+// values of tokens. It is called once the turn is stored, so that everything told about the state is acknowledged.
 
 import type { WhyIgnored } from "../../events/outcome.ts";
 import { proxyUrl } from "../../lists/address.ts";

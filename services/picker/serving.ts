@@ -165,8 +165,8 @@ export async function preparePool(pool: string, given: FoldGiven): Promise<Prepa
     onTrouble: (why) => warn(why, "the ledger cannot be read; trying again"),
   });
   const onTrouble = (error: unknown): void => warn(String(error), "outcomes cannot be followed; trying again");
-  // Read before the ledger, so that the ledger has it. With another key it cannot be read, which the ledger says
-  // better.
+  // Read before the ledger, so that the ledger has it. With another key it cannot be read. The check of the ledger
+  // reports that more clearly.
   const read = await picker.witnesses.of(pool).catch((error: Error) => error);
   const { witness, kept } = read instanceof Error ? {} : read;
   if (witness !== undefined) await untilReadTo({ ledger, clock }, witness.seq, signal);

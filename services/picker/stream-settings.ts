@@ -49,15 +49,15 @@ export function outcomesSettings({ isSingle }: { isSingle: boolean }): StreamSet
   return {
     name: outcomesStream,
     fixed: { subjects: [outcomeSubjects], storage: "file", retention: "limits" },
-    // The stream must accept every worker's outcome, whatever bounds were set. A larger message than a report cannot be
-    // read at once.
+    // The stream must accept every worker's outcome, whatever bounds were set. A message that is larger than a report
+    // cannot be read in one go.
     adjusted: {
       ...adjusted,
       discard: "old",
       max_msgs: -1,
       max_msgs_per_subject: -1,
       max_msg_size: outcomesMessageBytesMax,
-      // The server keeps each Nats-Msg-Id in memory for so long, and one may have 64 kB. The leader knows copies
+      // The server keeps each Nats-Msg-Id in memory for this long, and one may have 64 kB. The leader knows copies
       // anyway.
       duplicate_window: secondNs,
     },

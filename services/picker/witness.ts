@@ -32,7 +32,7 @@ const witnessSchema = z.object({
 });
 export type Witness = z.infer<typeof witnessSchema>;
 
-/** No pool's name begins so. So no secret has this key. */
+/** No pool's name begins like this. So no secret has this key. */
 const prefix = `$KV.${secretsBucket}._witness.`;
 const stream = `KV_${secretsBucket}`;
 const fileEnd = ".json";

@@ -25,7 +25,7 @@ export interface LookPorts {
   pause: Pause;
   /** Does another source of this pool still name the proxy? */
   namedElsewhere(id: string): boolean;
-  /** Of the room for lists: it has what is read here, until the pool has got it. */
+  /** This source's share of the room for lists. It counts the text that is read here, until the pool has it. */
   share: Share;
   /** Ends the work that is under way. */
   stopping: AbortSignal;

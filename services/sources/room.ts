@@ -71,7 +71,7 @@ export class Room {
 }
 
 export interface Share {
-  /** @throws Fault "retry-later" if there is no room for so many bytes more. */
+  /** @throws Fault "retry-later" if there is no room for this many more bytes. */
   take(bytes: number): void;
   /** All that it has taken. */
   free(): void;

@@ -205,7 +205,7 @@ export class Sources {
       this.#followers.set(key, follower);
       begun.push(follower);
     }
-    // Followers start only when it is known for all sources what they have named. Otherwise one source would retire
+    // Followers start only when the proxies that each source has named are known. Otherwise one source would retire
     // proxies that another still names.
     for (const follower of begun) if (!this.#stopped) follower.start();
   }

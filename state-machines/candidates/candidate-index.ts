@@ -43,9 +43,9 @@ export class CandidateIndex {
   readonly key: string;
   /** Groups with a proxy that can be leased, by its rank. */
   readonly ready = new NumberHeap(3);
-  /** Groups whose place in `ready` will change with time alone, by when. */
+  /** Groups whose place in `ready` will change with time alone, ordered by that time. */
   readonly timed = new NumberHeap(1);
-  /** Groups without a proxy that can be leased, by when one could be, if nothing more happened. */
+  /** Groups without a proxy that can be leased, ordered by the time at which one could be, if nothing more happened. */
   readonly #blocked = new NumberHeap(1);
   /** Matching proxies that each rule holds back, by its place among `holdNames`. */
   readonly #held = holdNames.map(() => 0);
@@ -283,7 +283,10 @@ export class CandidateIndex {
     return earliest;
   }
 
-  /** No proxy of the group can be leased before. In a group of many, the exact instant is found when a request asks. */
+  /**
+   * No proxy of the group can be leased before this instant. In a group of many, the exact instant is found when a
+   * request asks.
+   */
   #leasableFrom(group: Group): number {
     const { minUses } = this.terms;
     if (group.only !== null) return leasableAt(this.#state, group.only, minUses);

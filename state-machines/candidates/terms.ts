@@ -8,7 +8,7 @@ export interface Terms {
   labels?: Labels | undefined;
   schemes?: readonly Scheme[] | undefined;
   minUses: number;
-  /** Only proxies whose token is so. */
+  /** Only proxies whose token meets this need. */
   need?: Need | undefined;
 }
 

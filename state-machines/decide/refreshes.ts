@@ -125,7 +125,8 @@ export function askForToken(
   } else if (wanting.fetchingWithout(excluded) === 0) {
     begin(turn, () => upToDate(candidates, wanting), excluded);
   }
-  // The caller computes the next answer from the indexes, so they must know what has begun: a refresh, or a due rest.
+  // The caller computes the next answer from the indexes, so they must know of the refresh, or the due rest, that has
+  // begun.
   candidates.settle();
 }
 

@@ -19,8 +19,8 @@ export function joinExit(exit: Exit, proxy: Proxy): void {
 }
 
 /**
- * Uses that were granted through an exit count there until they have run out, so a new label is no way round a limit.
- * The last proxy of an exit takes them along as well, since the exit may only have been renamed.
+ * Uses that were granted through an exit count there until they have run out, so a new label does not get round a
+ * limit. The last proxy of an exit takes them along as well, since the exit may only have been renamed.
  */
 export function moveToExit(state: PoolState, proxy: Proxy, account: Exit): void {
   const old = proxy.account;

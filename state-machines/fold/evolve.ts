@@ -1,4 +1,4 @@
-// The fold: the effect of each event on the state, which depends on these two alone. It records; it never refuses and
+// The fold applies an event to the state. The result depends on these two alone. The fold records; it never refuses and
 // never checks limits. An event that the chart does not accept is a bug or a damaged ledger, so it throws.
 
 import type { CommitEnvelope } from "../../events/commit.ts";
@@ -27,7 +27,8 @@ import { markReported, reportedUpTo } from "./uses.ts";
 /** Folds a whole commit, as a reader of the ledger does. Throws if the commit does not follow the state. */
 export function foldCommit(state: PoolState, commit: CommitEnvelope): void {
   if (commit.n !== state.commits + 1) throw new Error(`commit ${commit.n} follows commit ${state.commits}`);
-  if (commit.at < state.at) throw new Error(`commit ${commit.n} is of ${commit.at}, its predecessor of ${state.at}`);
+  if (commit.at < state.at)
+    throw new Error(`commit ${commit.n} has the time ${commit.at}, before its predecessor's ${state.at}`);
   advance(state, commit.at);
   for (const event of commit.events) evolve(state, event as Event); // Its type is checked by the switch.
   endCommit(state, commit);
@@ -198,7 +199,7 @@ function reportUse(state: PoolState, event: UseReported): void {
     }
     if (lease.closed !== null) proxy.unreported--;
   }
-  if (!isFormer(exit)) exit.slots.prune(state.at - keepSlotsMs(state, exit)); // Others keep those as they need.
+  if (!isFormer(exit)) exit.slots.prune(state.at - keepSlotsMs(state, exit)); // The exits that count a former exit prune its slots.
   countReport(state, exit, event);
   if (event.counts) addFailure(state, proxy, Math.min(event.storedAt, state.at));
   proxy.score = event.score;
@@ -255,6 +256,6 @@ function touch(state: PoolState, lease: Lease): void {
 
 function openLease(state: PoolState, id: string): Lease {
   const lease = state.leases.get(id);
-  if (lease === undefined) throw new Error(`${id} is no open lease`);
+  if (lease === undefined) throw new Error(`${id} is not an open lease`);
   return lease;
 }

@@ -1,5 +1,5 @@
 // Forgets retired proxies, empty exits and closed leases. A retired proxy is remembered until its traces have run out
-// (window, usage, rest, failures, leases that may still be reported), so retiring and adding again is no way round a
+// (window, usage, rest, failures, leases that may still be reported), so retiring and adding again does not get round a
 // limit. The end of the traces follows from events alone, not from the time of a check. A check may be planned too
 // early, but never too late.
 import { exitRules } from "../rules/exit.ts";

@@ -56,7 +56,7 @@ export function slotsFrom(exit: Exit, from: number): number {
   return count;
 }
 
-/** The first bases of `from` or later, in order, at most so many. */
+/** The first bases of `from` or later, in order: at most `most` of them. */
 export function firstSlots(exit: Exit, from: number, most: number): number[] {
   if (exit.moved === null) return exit.slots.first(from, most);
   const all = [exit, ...exit.moved.past.map(({ of }) => of)].flatMap((each) => each.slots.first(from, most));
@@ -65,7 +65,7 @@ export function firstSlots(exit: Exit, from: number, most: number): number[] {
 
 /** The k-th base (k from 1) of `from` or later. */
 export function nthSlot(exit: Exit, k: number, from: number): number {
-  return exit.moved === null ? exit.slots.nth(k, from) : firstSlots(exit, from, k)[k - 1]!; // There are so many.
+  return exit.moved === null ? exit.slots.nth(k, from) : firstSlots(exit, from, k)[k - 1]!; // There are at least k.
 }
 
 /** The largest base; -1 where there is none. */

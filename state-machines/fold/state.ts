@@ -42,7 +42,7 @@ export interface Past {
   since: number;
 }
 
-/** The former exits of an exit. Nearly no exit has any. */
+/** The former exits of an exit. Hardly any exit has one. */
 export interface Moved {
   readonly exit: Exit;
   past: Past[];
@@ -161,7 +161,7 @@ export interface Session {
   usedAt: number;
 }
 
-/** Closed leases are remembered this long and at most so many, for late outcomes and repeated releases. */
+/** Closed leases are remembered for late outcomes and repeated releases: for this long, and at most this many. */
 export const closedKeptMs = 600_000;
 export const closedKeptMax = 2_000_000;
 
@@ -264,7 +264,7 @@ export class PoolState {
   );
   /** Exits that count former ones or have no proxy any more. Derived. */
   readonly fading = new Heap<"fadePlace", Moved>("fadePlace", (a, b) => a.fadesAt < b.fadesAt);
-  /** Tokens, by when time alone changes what may be done with them. Derived. */
+  /** Tokens, ordered by the instant at which time alone changes their permitted uses. Derived. */
   readonly tokenTimes = new Heap<"timePlace", Token>("timePlace", (a, b) =>
     a.changesAt !== b.changesAt ? a.changesAt < b.changesAt : a.key < b.key,
   );

@@ -57,7 +57,7 @@ export function tokenGiven(state: PoolState, tokenId: string | undefined): Lease
   return token === undefined ? null : { tokenId: token.tokenId, mintedAt: token.mintedAt, expiresAt: token.expiresAt };
 }
 
-/** After a change of policy: forgets tokens of the other scope that no refresh is under way for. */
+/** After a change of policy: forgets tokens of the other scope without a refresh under way. */
 export function regroupTokens(state: PoolState): void {
   for (const token of state.tokens.values()) {
     if (token.refresh === null && !isInScope(state, token)) forgetToken(state, token.key);

@@ -12,7 +12,7 @@ export function by<Symbol extends `${string}.${string}`>(...symbols: Symbol[]): 
 
 /**
  * Whether a chart accepts, in `from`, an event of this type that leads to `to`. Its symbols are `<type>.<state>`.
- * @throws Error if a symbol leads to another state than it says.
+ * @throws Error if a symbol leads to a state that it does not name.
  */
 export function deriveSteps<State extends string, Type extends string>(
   machine: AnyStateMachine,

@@ -24,9 +24,9 @@ export interface Token {
   deadlineAt: number;
   /** Failed refreshes in a row. */
   failures: number;
-  /** No refresh begins before. */
+  /** No refresh begins before this instant. */
   retryAt: number;
-  /** When time alone changes what may be done with it. */
+  /** When time alone changes its permitted uses. */
   changesAt: number;
   /** Places in heaps. */
   deadlinePlace: number;

@@ -40,5 +40,7 @@ export function contradictionsInToken(token: TokenPolicy, ttlMsMax: number, marg
 
 export function tokenWarnings({ token }: Policy): string[] {
   if (token === null || token.refreshAheadMs === 0 || token.source.life !== null) return [];
-  return ["token.refreshAheadMs: source.life is null, so that no token is known to end and none is refreshed ahead"];
+  return [
+    "token.refreshAheadMs: source.life is null, so the end of a token is not known, and no token is refreshed ahead of it",
+  ];
 }

@@ -42,7 +42,7 @@ function aheadFrom(state: PoolState, token: Token): number {
   return Math.max(token.expiresAt - aheadMs, token.mintedAt + 1000);
 }
 
-/** The next instant at which time alone changes what may be done with it. Infinity: none. */
+/** The next instant at which time alone changes its permitted uses. Infinity: none. */
 export function tokenChangesAt(state: PoolState, token: Token): number {
   const times = [token.retryAt, token.expiresAt, aheadFrom(state, token)];
   return Math.min(...times.filter((time) => time > state.at));

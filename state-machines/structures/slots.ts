@@ -46,7 +46,7 @@ export class Slots {
     return this.#bases[this.#after(from - 1) + k - 1]!;
   }
 
-  /** The first bases of `from` or later, at most so many. */
+  /** The first bases of `from` or later: at most `most` of them. */
   first(from: number, most: number): number[] {
     const at = this.#after(from - 1);
     return this.#bases.slice(at, at + most);

@@ -139,7 +139,7 @@ const add = (bytes: Buffer, contentType = "text/plain", stopping = new AbortCont
     ...{ pool: "shop", bytes, contentType, stopping },
   });
 
-test("other work runs while a list is read that has no entries, or is JSON that is no list", async () => {
+test("runs other work while it reads a list without entries, or JSON that is not a list", async () => {
   expect(await turnsDuring(() => add(Buffer.alloc(mebi, "\n")))).toBeGreaterThan(10);
   const numbers = Buffer.from(`[1${",[]".repeat(mebi)}]`);
   expect(await turnsDuring(() => add(numbers, "application/json"))).toBeGreaterThan(10);

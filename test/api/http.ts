@@ -76,7 +76,7 @@ export async function sharedService(): Promise<Service> {
   };
 }
 
-/** A service of its own, for a file that needs other settings, ends it, or counts what the whole service has. */
+/** A service of its own, for a file that needs other settings, ends it, or counts things of the whole service. */
 export async function startService(env: Environment = {}, { isShared = false } = {}): Promise<Service> {
   const dataDir = await mkdtemp(join(tmpdir(), "api-test-"));
   const remove = (): Promise<void> => rm(dataDir, { recursive: true, force: true });

@@ -88,7 +88,7 @@ describe("over NATS", () => {
     }
   });
 
-  test("tells a client what a body that is not an object must be", async () => {
+  test("tells a client that its body must be an object", async () => {
     for (const body of ["null", "[]", "5", '"x"']) {
       const { code, message }: Json = (await nats.request("remuda.lease.wording", body)).json();
       expect(code).toBe("invalid-request");

@@ -104,7 +104,7 @@ describe("chance", () => {
 
   test.each<[string, (event: Record<string, unknown>) => boolean, RegExp, Change]>([
     [
-      "another lot than the one drawn",
+      "a lot that was not drawn",
       isDraw,
       /^chance: .* was drawn as lot \d+ of \d+, and the commit's chance gives \d+$/,
       (event) => {
@@ -136,7 +136,7 @@ describe("chance", () => {
       },
     ],
     [
-      "another chance than the one drawn from",
+      "a chance that is not the one of the draw",
       isDraw,
       /^chance: .* was drawn as lot/,
       (_event, commit) => {
@@ -146,7 +146,7 @@ describe("chance", () => {
     [
       "a jitter within its bounds that was not drawn",
       isRest,
-      /^rest: .* rests until \d+ for backoff, which must be until \d+$/,
+      /^rest: .* rests until \d+ for backoff, and must rest until \d+$/,
       (event) => {
         event["until"] = Number(event["until"]) + 1;
       },

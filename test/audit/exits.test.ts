@@ -46,7 +46,7 @@ test("counts no bytes of an exit that a proxy came to after another one had left
   const script = new Script("2026-03-01T10:00:00Z", { rate: null, bytes: null }, 0);
   come(script, "p_one0000000000000", "a");
   const late = script.lease();
-  come(script, "p_one0000000000000", "b"); // b counts what was granted through a.
+  come(script, "p_one0000000000000", "b"); // b counts the uses granted through a.
   come(script, "p_two0000000000000", "a");
   script.policy({ bytes: { limit: 100, windowMs: 60_000 } });
   script.report(script.lease({ exclude: ["p_one0000000000000"] }), { status: 200, bytes: 100 });

@@ -36,7 +36,7 @@ function labelled(script: Script, exit: string, proxy = 1): void {
 test.each([
   ["the label says", "203.0.113.9"],
   ["the address is, where no label says", ""],
-])("finds a change that moves a proxy to another exit than %s", async (_what, label) => {
+])("finds a change that moves a proxy to a different exit from %s", async (_what, label) => {
   const script = new Script(startAt, noBackoff, 2);
   labelled(script, "203.0.113.1");
   labelled(script, label);
@@ -55,7 +55,7 @@ test.each([-1000, -1, 1, 60_000])("finds a usage rest of the exit that is %i ms 
   const { found, n } = await afterForging(script, isUsage, (event) => {
     event["exitUntil"] = Number(event["exitUntil"]) + ms;
   });
-  expect(found[0]).toMatch(new RegExp(`^${n}: rest: exit 192.0.2.1 rests until \\d+, which must be until \\d+$`));
+  expect(found[0]).toMatch(new RegExp(`^${n}: rest: exit 192.0.2.1 rests until \\d+, and must rest until \\d+$`));
 });
 
 test("accepts a usage rest that is over at once when the last one of the exit is over", async () => {
@@ -103,7 +103,7 @@ test("finds a manual rest that lengthens nothing", async () => {
   const { found, n } = await afterForging(script, isOf("RestBegan"), (event, { events }) => {
     events.push({ ...event });
   });
-  expect(found[0]).toMatch(new RegExp(`^${n}: rest: ${proxyId(1)} rests until \\d+ for manual, which must be until`));
+  expect(found[0]).toMatch(new RegExp(`^${n}: rest: ${proxyId(1)} rests until \\d+ for manual, and must rest until`));
 });
 
 test("finds reasons for a rest that an added proxy does not have", async () => {
@@ -183,13 +183,13 @@ test("finds a pool that drains without an open lease, or twice", async () => {
   expect(await foundIn(busy)).toEqual(["2: pool: the pool is to close with its last lease a second time"]);
 });
 
-test("finds a proxy that returns with another address than its id is made of", async () => {
+test("finds a proxy that returns with an address from which its id is not made", async () => {
   const script = new Script(startAt, noBackoff, 1);
   script.retire(1, "gone");
   labelled(script, "203.0.113.1");
   const isBack = (event: Event) => event["type"] === "ProxyAdded" && event["exit"] === "203.0.113.1";
   const { found, n } = await afterForging(script, isBack, (event) => Object.assign(event, { host: "192.0.2.99" }));
-  const what = "is http://192.0.2.99, and was http://192.0.2.1: that would be another id";
+  const what = "is http://192.0.2.99, and was http://192.0.2.1: one id cannot be both";
   expect(found).toEqual([`${n}: proxy: ${proxyId(1)} ${what}`]);
 });
 

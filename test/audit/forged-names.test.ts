@@ -19,7 +19,7 @@ async function findingsIn(commits: readonly Buffer[]): Promise<Finding[]> {
 describe("names", () => {
   const named = { ...policy, session: { ttlMs: 60_000, patienceMs: 1000, max: 50 }, usage: null };
 
-  test("finds a lease of a session on another proxy than the bound one", async () => {
+  test("finds a lease of a session on a proxy that is not the session's", async () => {
     const ledger = makeLedger(400, { policy: named, chaos: 2, failures: 1, proxies: 3, names: true });
     expect(await findingsIn(ledger)).toEqual([]);
     // A session that continues with the proxy of its previous lease, and requests nothing that another proxy would not

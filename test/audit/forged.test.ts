@@ -185,7 +185,7 @@ test.each<
     (event) => Object.assign(event, { expiresAt: Number(event["expiresAt"]) + 1 }),
   ],
   ["more uses than were requested", "request", isGrant, (event) => Object.assign(event, { uses: 3 })],
-  ["another strategy than the policy's", "request", isGrant, (event) => Object.assign(event, { strategy: "random" })],
+  ["a strategy that is not the policy's", "request", isGrant, (event) => Object.assign(event, { strategy: "random" })],
   ["a choice by wrong figures", "request", isGrant, (event) => Object.assign(event, { ranked: { score: 999 } })],
   [
     "a proxy that does not match",

@@ -49,7 +49,7 @@ describe("findings in a forged ledger", () => {
       "TokenMinted",
       (event) => (event["tokenId"] = other),
     ],
-    ["a token minted at another time", /said to be minted at/, "TokenMinted", (event) => (event["mintedAt"] = 1)],
+    ["a token minted at another time", /has the minting time/, "TokenMinted", (event) => (event["mintedAt"] = 1)],
     [
       "a refresh that lasts longer",
       /not 15000 ms after its beginning/,
@@ -70,7 +70,7 @@ describe("findings in a forged ledger", () => {
     ],
     [
       "a refresh without a lease of its own",
-      /no lease of one use/,
+      /not a lease of one use/,
       "TokenRequested",
       (event) => (event["leaseId"] = "l_none"),
     ],
@@ -144,7 +144,7 @@ describe("findings in a forged ledger", () => {
     pool.turn((turn) => giveUp(turn, pool.token()!, { why: "value-lost" }));
     const { findings } = await verify(sourceOf(pool.commits), {});
     expect(findings.map(({ rule, what }) => `${rule}: ${what}`)).toEqual([
-      expect.stringMatching(/^token: .* is to be kept until/),
+      expect.stringMatching(/^token: .* must be kept until/),
     ]);
     const isGivenUp = (event: Record<string, unknown>) => isOf("TokenRejected")(event);
     const { index } = findEvent(pool.commits, isGivenUp);

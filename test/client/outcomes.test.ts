@@ -85,7 +85,7 @@ const cases: Record<string, Case> = {
     init: () => ({ headers: { "if-none-match": '"x"' } }),
   },
   "the proxy answers 407": { proxy: forward("HTTP/1.1 407 No\r\ncontent-length: 0\r\n\r\n") },
-  "the proxy answers 502 and says that it was the proxy": {
+  "the proxy answers 502 and names itself as the cause": {
     proxy: forward("HTTP/1.1 502 No\r\nproxy-status: p; error=connection_refused\r\ncontent-length: 0\r\n\r\n"),
   },
   "the answer is a 502": { target: send("HTTP/1.1 502 No\r\ncontent-length: 0\r\n\r\n") },

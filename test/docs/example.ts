@@ -124,7 +124,7 @@ class Stage {
   }
 
   #checkAnswer(tokens: readonly string[], came: Answer | undefined): string[] {
-    if (came === undefined) return tokens.length === 0 ? [] : [`nothing was asked, and ${tokens[0]} is said`];
+    if (came === undefined) return tokens.length === 0 ? [] : [`the page says ${tokens[0]}, but nothing was asked`];
     const fields = tokens.filter((token) => token.includes("="));
     const [word, ...more] = tokens.filter((token) => !token.includes("="));
     if (word !== came.word || more.length > 0) return [`answered ${came.word}: ${JSON.stringify(came.reply)}`];
@@ -134,7 +134,7 @@ class Stage {
         .split(".")
         .reduce<unknown>((each, key) => (each as Record<string, unknown>)?.[key], came.reply);
       const shown = this.#show(path, value, wanted);
-      return shown === wanted ? [] : [`${path} is ${shown}, and ${wanted} is said`];
+      return shown === wanted ? [] : [`${path} is ${shown}, and the page says ${wanted}`];
     });
   }
 
@@ -155,17 +155,18 @@ class Stage {
     const happened = events.filter(({ event }) => toldAlways.includes(event.type));
     for (let i = 0; i < Math.max(told.length, happened.length); i++) {
       const found = happened[i];
-      if (found === undefined) wrong.push(`${told[i]} is said, and did not happen`);
+      if (found === undefined) wrong.push(`the page says ${told[i]}, which did not happen`);
       else if (found.at !== time) wrong.push(`${this.#tell(found.event)} came at ${found.at - this.#start} ms`);
-      else if (told[i] === undefined) wrong.push(`${this.#tell(found.event)} is not told`);
-      else if (!this.#fits(told[i]!, found.event)) wrong.push(`${this.#tell(found.event)}, and ${told[i]} is said`);
+      else if (told[i] === undefined) wrong.push(`the page does not mention ${this.#tell(found.event)}`);
+      else if (!this.#fits(told[i]!, found.event))
+        wrong.push(`${this.#tell(found.event)} happened, and the page says ${told[i]}`);
     }
     for (const token of tokens) {
       const absent = /^no (\w+)/.exec(token)?.[1];
       if (absent !== undefined) {
         if (events.some(({ event }) => event.type === absent)) wrong.push(`${absent} happened`);
       } else if (!told.includes(token) && !events.some(({ event }) => this.#fits(token, event))) {
-        wrong.push(`${token} is said, and did not happen`);
+        wrong.push(`the page says ${token}, which did not happen`);
       }
     }
     return wrong;

@@ -54,7 +54,7 @@ export function staleDocs(root: string): string[] {
   const stale = texts.filter(({ text }) => generate(text) !== text);
   const there = new Set(texts.flatMap(({ text }) => [...text.matchAll(marked)].map(([, named]) => named)));
   return [
-    ...stale.map(({ file }) => `${file}: differs from what the code says. Run: npm run docs`),
+    ...stale.map(({ file }) => `${file}: differs from the code. Run: npm run docs`),
     ...wanted.filter((part) => !there.has(part)).map((part) => `docs: no page has <!-- generated: ${part} -->`),
   ];
 }

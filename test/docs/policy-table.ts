@@ -30,7 +30,7 @@ const pages: Partial<Record<keyof Policy, string | null>> = {
   holder: "holders",
   outcomes: "outcomes",
   classify: "outcomes",
-  hosts: null, // It is no rule.
+  hosts: null, // It is not a rule.
   token: null, // It has a page of its own.
 };
 

@@ -1,6 +1,6 @@
 // Workers, several to a process. Each leases, makes its request to the target from the exit's address, and reports, or
-// does not. They keep their part of the promise. They send nothing after their own clock at sending the lease request +
-// leftMs, and no request travels longer than `transitMsMax`. Otherwise they behave as badly as they may.
+// does not. They keep their part of the promise. By their own clock, they send nothing later than `leftMs` after they
+// sent the lease request. No request travels longer than `transitMsMax`. Otherwise they behave as badly as they may.
 //
 // Started by exactness-run.ts, with the orders as JSON in the first argument. Prints "ready", works until it receives
 // "stop", works well after "oblige", and answers with everything it has seen. Times are CLOCK_MONOTONIC milliseconds,
@@ -138,7 +138,7 @@ class Worker {
     this.#obliging = true;
   }
 
-  /** It finishes what it has begun. A waiting lease request is given up. */
+  /** It finishes its requests under way. A waiting lease request is given up. */
   stop(): void {
     this.#stopping = true;
     void this.#connection?.close();
@@ -171,7 +171,7 @@ class Worker {
         lease,
         requestId,
         exit,
-        // Most sluggish workers are silent too: then only the lease's end shows what their slots are.
+        // Most sluggish workers are silent too: then only the lease's end determines their slots.
         conduct: this.#isSluggish(exit) && this.#random.chance(0.8) ? "never" : this.#conduct(),
         gotAt,
         deadline: askedAt + lease.leftMs,

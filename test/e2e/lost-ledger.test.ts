@@ -1,4 +1,4 @@
-// A ledger that is gone, or ends before what was acknowledged, is never led. Only an operator can give it up.
+// A ledger that is gone, or ends before its last acknowledged commit, is never led. Only an operator can give it up.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

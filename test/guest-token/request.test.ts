@@ -90,7 +90,7 @@ describe("a source's answer", () => {
 
   test.each<[string, (socket: Socket) => void, string]>([
     ["a redirect is not followed", http("302 Found\r\nlocation: /elsewhere", good), "status"],
-    ["a header larger than any is", http(`200 OK\r\nx-much: ${"x".repeat(100_000)}`, good), "too-large"],
+    ["a header larger than any real one", http(`200 OK\r\nx-much: ${"x".repeat(100_000)}`, good), "too-large"],
     [
       "a length beyond the bound is refused before it is read",
       http(`200 OK`, `"${"x".repeat(2_000_000)}"`),
@@ -103,7 +103,7 @@ describe("a source's answer", () => {
       "unreachable",
     ],
     ["no answer at all", (socket) => socket.destroy(), "unreachable"],
-    ["bytes that are no UTF-8", http("200 OK", Buffer.from([0x22, 0xff, 0x22])), "unreadable"],
+    ["bytes that are not UTF-8", http("200 OK", Buffer.from([0x22, 0xff, 0x22])), "unreadable"],
     ["a compression that is broken", http("200 OK\r\ncontent-encoding: gzip", good), "unreadable"],
     ["one that is not known", http("200 OK\r\ncontent-encoding: compress", good), "unreadable"],
   ])("%s", async (_title, given, why) => {

@@ -23,7 +23,7 @@ export async function eventually<T>(
     if (outcome.kind === "not so") errorMessage = outcome.errorMessage;
     if (performance.now() + everyMs > deadline) {
       const why = errorMessage instanceof Error ? errorMessage.message : String(errorMessage);
-      throw new Error(`not so within ${timeoutMs} ms: ${why}`, { cause: errorMessage });
+      throw new Error(`the condition did not hold within ${timeoutMs} ms: ${why}`, { cause: errorMessage });
     }
     await sleep(everyMs);
   }

@@ -48,7 +48,7 @@ export class TestPool {
   add(lines: string[], given: { labels?: Record<string, string>; limits?: Limits } = {}): string[] {
     const newcomers = lines.map((line) => {
       const [entry] = parseProxyLine(line);
-      if (entry?.ok !== true) throw new Error(`${line} is no proxy`);
+      if (entry?.ok !== true) throw new Error(`${line} is not a proxy`);
       const { labels, password: _password, ...address } = entry.proxy;
       const id = `p_${`${address.host}_${address.port}`.replaceAll(/[.:]/g, "_").padStart(16, "0").slice(-16)}`;
       const newcomer = { id, address, labels: { ...labels, ...given.labels }, allLabels: given.labels !== undefined };

@@ -27,7 +27,7 @@ describe("processes", () => {
     expect(remuda.readyLine).toBe("remuda is ready: nats://127.0.0.1:4333, http://127.0.0.1:7481.");
     expect(remuda.natsUrl).toBe("nats://127.0.0.1:4333");
     expect(remuda.httpUrl).toBe("http://127.0.0.1:7481");
-    // It comes through another pipe than the ready line, so it may arrive a moment later.
+    // It comes through a different pipe from the ready line, so it may arrive a moment later.
     await eventually(() => expect(remuda.output()).toContain("on stderr: ü"));
     const said: unknown = JSON.parse(/^environment (.*)$/m.exec(remuda.output())?.[1] ?? "");
     expect(said).toEqual({

@@ -151,7 +151,7 @@ export async function runCli(
 ): Promise<{ code: number; stdout: string; stderr: string }> {
   const group = await launch([entry, ...args], environment(dataDir, env));
   try {
-    group.child.stdin?.on("error", () => {}); // a command need not read what it is given
+    group.child.stdin?.on("error", () => {}); // A command need not read its input.
     group.child.stdin?.end(stdin);
     await within(timeoutMs, group.closed, () => `remuda ${args.join(" ")} did not end\n${group.output()}`);
     const { code, signal } = await group.exited;

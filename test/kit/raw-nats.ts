@@ -48,8 +48,8 @@ export type RawNats = {
   /** The prefix of this connection's reply subjects. */
   readonly inbox: string;
   /**
-   * Publishes and waits for one answer. A 503 is an answer, too. `reply` is another reply subject than one of this
-   * connection's inboxes; the answer is then whatever comes on it first.
+   * Publishes and waits for one answer. A 503 is an answer, too. `reply` replaces this connection's inbox as the reply
+   * subject; the answer is then the first message on it.
    */
   request(
     subject: string,

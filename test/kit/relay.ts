@@ -19,9 +19,9 @@ export interface Relay {
   cut(name?: string): void;
   /** Passes nothing on, in either direction, on all present connections. Later connections are passed on. */
   stopReading(name?: string): void;
-  /** Passes on what the server says, and nothing of the clients, on all present connections. */
+  /** Passes on the server's bytes, and none of the clients', on all present connections. */
   stopReadingClients(name?: string): void;
-  /** Passes on what clients say, and no answer, on all present connections. */
+  /** Passes on the clients' bytes, and no answer, on all present connections. */
   swallowAnswers(name?: string): void;
   /**
    * From now on, new connections are passed on, accepted and not read, or ended at once. At first they are passed on.

@@ -20,7 +20,9 @@ describe("eventually", () => {
 
   test("ends with the last error message, even if a check hangs", async () => {
     const never = () => Promise.reject(new Error("still 3"));
-    await expect(eventually(never, { timeoutMs: 30, everyMs: 5 })).rejects.toThrow("not so within 30 ms: still 3");
+    await expect(eventually(never, { timeoutMs: 30, everyMs: 5 })).rejects.toThrow(
+      "the condition did not hold within 30 ms: still 3",
+    );
     const hangs = () => new Promise<never>(() => {});
     await expect(eventually(hangs, { timeoutMs: 30, everyMs: 5 })).rejects.toThrow("the check never answered");
   });

@@ -4,8 +4,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 const sliceMs = 25;
 
 /**
- * Gives what the promise gives, if it does so before this process has lived for `ms`. For what goes on in this process:
- * of another one's time it knows nothing.
+ * Gives the promise's result, if it comes before this process has lived for `ms`. For what goes on in this process: of
+ * another one's time it knows nothing.
  */
 export async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
   let over = false;

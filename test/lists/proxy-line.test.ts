@@ -142,7 +142,7 @@ describe("a line that is refused", () => {
   const host = /^has a host that is neither an IP address nor a host name$/;
   const brackets = /^has an IPv6 address without brackets \(expected \[address\]:port\)$/;
   const nothing = /^is not a proxy \(expected host:port\)$/;
-  const cut = /^has a separator in what may be its password/;
+  const cut = /^has a separator in a text that may be its password/;
 
   test.each<[line: string, input: string, why: RegExp]>([
     ["192.0.2.1", "192.0.2.1", /^has no port \(expected host:port\)$/],

@@ -200,7 +200,7 @@ describe("JSON", () => {
       "http://192.0.2.1:80",
     ],
     ["HTTPS beside SOCKS", { ip: "192.0.2.1", port: 80, protocols: ["https", "socks4"] }, "socks4://192.0.2.1:80"],
-    ["a type that is no protocol", { ip: "192.0.2.1", port: 80, type: "residential" }, "http://192.0.2.1:80"],
+    ["a type that is not a protocol", { ip: "192.0.2.1", port: 80, type: "residential" }, "http://192.0.2.1:80"],
     ["an exit that says nothing", { ip: "192.0.2.1", port: 80, exit_ip: "n/a", country: "-" }, "http://192.0.2.1:80"],
     ["an exit by name", { ip: "192.0.2.1", port: 80, exit: "berlin-1" }, "http://192.0.2.1:80", { exit: "berlin-1" }],
     [

@@ -128,7 +128,7 @@ test.each([
   expect(await opensAfter(second, time, usedAt)).toBe(expected);
 });
 
-test("a cold start does not use what was kept in the data directory before this boot", async () => {
+test("a cold start does not use a time that was kept in the data directory before this boot", async () => {
   const { time, ledger, machine } = virtualTime();
   const { clock } = machine();
   const first = await takeOver(ledger, clock);

@@ -210,7 +210,7 @@ describe("exports whatever a pool accepts, and imports it unchanged", () => {
     );
   });
 
-  test("exports again what the importer reads from a line", () => {
+  test("exports an entry again as the importer reads it from a line", () => {
     const piece = fc.oneof(
       odd,
       fc.constantFrom("192.0.2.1:80", "user", "http://", ":", "@", "p:1", "[::1]:8", ",DE"),

@@ -17,7 +17,7 @@ const key = keyOf(Buffer.alloc(32, 1).toString("base64url"), "test");
 const lax = { rate: null, concurrency: null, usage: null, failures: null, streak: null, backoff: { kind: "none" } };
 const bytesMax = 2 ** 20;
 
-/** A ledger that refuses what is above its bound, as JetStream does: it throws. */
+/** A ledger that refuses messages above its bound, as JetStream does: it throws. */
 class BoundLedger extends MemoryLedger {
   override store(commit: { id: string; bytes: Uint8Array; afterSeq: number }) {
     const { bytes } = this.room();

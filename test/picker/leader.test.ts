@@ -211,7 +211,7 @@ test("does not show a lag of 0 while the outcomes cannot be read", async () => {
   leader.stop();
 });
 
-test("claims and opens a closed pool again in one commit, and tells beforehand what would be refused", async () => {
+test("claims and opens a closed pool again in one commit, and tells beforehand of a refusal", async () => {
   const ledger = new MemoryLedger();
   const first = await opened({ ledger });
   await first.ask("proxies.add", { proxies: proxyLines(2) });

@@ -217,7 +217,7 @@ describe("the policy", () => {
     ["an unknown class of a status", { classify: { status: { 403: "sulking" } } }, /classify\.status\.403$/],
     ["a score that cannot be 0", { score: { min: 5 } }, /score\.min$/],
     ["no windows at all", { rate: [] }, /rate/],
-    ["null for what cannot be switched off", { lease: null }, /lease$/],
+    ["null for a part that cannot be switched off", { lease: null }, /lease$/],
     ["a field called __proto__", JSON.parse('{"__proto__":{"rate":null}}'), /__proto__/],
   ])("refuses %s, names the field, and changes nothing", async (_what, policy, field) => {
     await wire.ok("pool.open", "strict");

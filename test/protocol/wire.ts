@@ -155,7 +155,7 @@ export const windows = {
 export type Wire = Asking & {
   readonly remuda: RemudaProcess;
   readonly dataDir: string;
-  /** Ends the service and removes what it kept. */
+  /** Ends the service and removes its files. */
   stop(): Promise<void>;
 };
 

@@ -159,7 +159,7 @@ describe.each(Object.entries(moves))("move by %s", (_how, move) => {
     expect(pool.proxy(next!)).toMatchObject({ state: "exhausted", until: pool.at + 10_000 });
   });
 
-  test("forgets what has run out, and then the exit without proxies", () => {
+  test("forgets the uses that have run out, and then the exit without proxies", () => {
     const pool = new TestPool({ ...off, rate, lease: oneHour });
     pool.add(proxyLines(1), at("a"));
     const lease = pool.granted();

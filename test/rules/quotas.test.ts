@@ -242,7 +242,7 @@ test("a waiting request is not refused because of a lease that is due to end", (
   expect([...pool.answers.values()].at(-1)).toMatchObject(granted);
 });
 
-test("a user whose quota is set while it works is counted with what it has by then", () => {
+test("counts a user whose quota is set while it works with its leases so far", () => {
   const pool = new Led("web", new Quotas(), { policy: { ...free, concurrency: 2 } });
   for (let i = 0; i < 2; i++) pool.lease("ann");
   pool.lease("ann", undefined, { waitMs: 9000 });

@@ -175,7 +175,7 @@ describe("failures and streak", () => {
     expect(pool.proxy(id!).state).toBe("available");
   });
 
-  test("does not add up failures a window apart; counts them by when they were stored", () => {
+  test("does not add up failures a window apart; counts them by their stored times", () => {
     const pool = new TestPool(policy);
     const [id] = pool.add(proxyLines(1));
     for (let i = 0; i < 6; i++) {

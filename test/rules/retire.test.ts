@@ -84,7 +84,7 @@ describe("retiring and adding again cannot bypass a limit", () => {
     expect(pool.proxy(id!)).toMatchObject({ state: "cooling", reasons: ["streak"] });
   });
 
-  test("forgets in the end what has run out", () => {
+  test("forgets everything that has run out in the end", () => {
     const pool = new TestPool({ ...free, rate: { limit: 2, windowMs: 60_000 }, usage: { limit: 9, restMs: 900_000 } });
     const [id] = pool.add(proxyLines(1));
     pool.report(pool.granted(), { status: 200 });

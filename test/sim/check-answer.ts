@@ -41,7 +41,7 @@ function checkLease(court: Court, ask: Ask, answer: Record<string, unknown>): vo
   if (expiresAt > lease.expiresAt)
     court.find(
       "answer",
-      `lease ${short(id)} is answered to end at ${expiresAt}, in the ledger it ends at ${lease.expiresAt}`,
+      `lease ${short(id)} is answered with the end ${expiresAt}, and the ledger has ${lease.expiresAt}`,
     );
   if (leftMs > Math.max(0, expiresAt - ask.arrivedAt))
     court.find("answer", `lease ${short(id)} is said to have ${leftMs} ms left, of ${expiresAt - ask.arrivedAt}`);

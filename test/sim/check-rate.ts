@@ -40,7 +40,7 @@ export class RateChecker {
       const within = this.#recent.filter(
         ({ at, lease }) => at > now - windowMs && (lease === latest || isWith(lease, latest)),
       );
-      // Counting from the grant promises nothing about what the target sees.
+      // Counting from the grant promises nothing about the target's view.
       if (latest.grantedAt < from || within.some(({ lease }) => lease.wasFromGrant)) continue;
       if (within.length === limit) this.atLimit.add(latest.exit);
       if (within.length <= limit) continue;

@@ -33,10 +33,10 @@ export function checkSettled(court: Court, service: SimService): void {
   if (state === undefined) return court.find("settle", "the pool has no leader at the end");
   const [lease] = book.open;
   if (lease !== undefined)
-    court.find("settle", `${short(lease.id)} is open for ever, it was to end at ${lease.expiresAt}`);
+    court.find("settle", `${short(lease.id)} is open for ever, and should have ended at ${lease.expiresAt}`);
   const resting = [...book.proxies.values()].find((proxy) => proxy.resting && !proxy.retired);
   if (resting !== undefined)
-    court.find("settle", `${short(resting.id)} rests for ever, it was to end at ${resting.until}`);
+    court.find("settle", `${short(resting.id)} rests for ever, and its rest should have ended at ${resting.until}`);
   const waiting = service.leader?.engine.waiting.size ?? 0;
   if (waiting > 0) court.find("settle", `${waiting} requests wait for ever`);
   for (const account of book.accounts.values()) {

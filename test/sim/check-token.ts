@@ -79,7 +79,7 @@ export class TokenChecker {
     this.#rejected = undefined;
     const isIt = event.type === "TokenRejected" && event.count === undefined && event.tokenId === expected;
     if (expected !== undefined && !isIt)
-      this.#find(`the current token ${expected} was rejected with an outcome, and is given on`);
+      this.#find(`the current token ${expected} was rejected with an outcome, and is still given out`);
     switch (event.type) {
       case "LeaseGranted":
         if (event.request.token === true) this.#court.saw("lease: with a token");
@@ -103,7 +103,7 @@ export class TokenChecker {
 
   /** Called at the end of a commit. */
   end(): void {
-    if (this.#rejected !== undefined) this.#find(`the token ${this.#rejected} was rejected, and is given on`);
+    if (this.#rejected !== undefined) this.#find(`the token ${this.#rejected} was rejected, and is still given out`);
     this.#rejected = undefined;
   }
 
@@ -126,9 +126,9 @@ export class TokenChecker {
     // A leader that was deposed a moment ago may still answer as of its own last commit; that changes nothing.
     const isDeposed = (ask.life.leader?.state.term ?? 0) < this.#court.book.term;
     if (current !== undefined && !current.rejected && action !== "kept" && !(isDeposed && action === "ignored"))
-      this.#find(`the rejection of ${tokenId} is answered with ${action}, and it is given on`);
+      this.#find(`the rejection of ${tokenId} is answered with ${action}, and it is still given out`);
     if (action === "refreshing" && !this.#court.book.tokens.minted.includes(tokenId))
-      this.#find(`the rejection of ${tokenId}, which never was, is answered with refreshing`);
+      this.#find(`the rejection of ${tokenId}, a token that never existed, is answered with refreshing`);
   }
 
   #value({ tokenId, value }: Record<string, unknown>): void {

@@ -141,7 +141,10 @@ export class Observer implements Onlooker {
     this.#waiting.end(turn);
     for (const lease of book.open) {
       if (lease.expiresAt <= book.at)
-        this.court.find("lease", `${short(lease.id)} is open at ${book.at}, it ended at ${lease.expiresAt}`);
+        this.court.find(
+          "lease",
+          `${short(lease.id)} is still open at ${book.at}, and should have ended at ${lease.expiresAt}`,
+        );
     }
     for (const proxy of book.proxies.values()) {
       if (proxy.resting && proxy.until <= book.at)

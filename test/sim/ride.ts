@@ -205,7 +205,7 @@ async function send(
 ): Promise<void> {
   const { world, service, observer, chance } = worker;
   const throttled = kind === "throttled" && chance.chance(0.6) ? { retryAfterMs: chance.int(1, 4000) } : {};
-  // Not random, so that it does not change what else a run reports.
+  // Not random, so that it does not change the other reports of a run.
   const bytes = (outcome.leaseId.charCodeAt(5) * 37 + (outcome.n ?? 1) * 211) % 1000;
   const seen = { ...outcome, ...seenKinds[kind], ...throttled, bytes, target: "https://shop.example/a?b=c" };
   if (known) observer.sent.add(outcome.leaseId, outcome.n ?? 1, kind);

@@ -54,7 +54,7 @@ export interface Turned {
   asks: readonly Ask[];
   /** All requests with a lower number have been decided on, in this turn or before. */
   lookedTo: number;
-  /** It had caught up, and serves. */
+  /** The leader has caught up, and serves. */
   led: boolean;
 }
 
@@ -180,7 +180,7 @@ export class SimService {
     this.#onlooker.told("fault", `the leader${given.asleep ? "'s machine sleeps" : " hangs"} for ${forMs} ms`);
   }
 
-  /** A request that arrives at a process that believes to lead. A dead process does not answer. */
+  /** A request that arrives at a process that believes that it leads. A dead process does not answer. */
   request(verb: SimVerb, body: object, to: { luck: number; respond: (answer: object) => void }): void {
     const leading = this.lives.filter((life) => life.leads);
     const life = leading[Math.floor(to.luck * leading.length)];

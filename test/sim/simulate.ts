@@ -41,7 +41,7 @@ export async function simulate(
 ): Promise<Run> {
   const plan = given.plan ?? planOf(seed);
   const { physics, document } = plan;
-  (core as { narrow?: (to: number) => void }).narrow?.(plan.isCrowded ? 1 : spreadFrom); // Where it is so loaded.
+  (core as { narrow?: (to: number) => void }).narrow?.(plan.isCrowded ? 1 : spreadFrom); // Only a core that was loaded with that edit has it.
   const world = new World();
   const transcript = given.transcript === true ? new Transcript() : undefined;
   const observer = new Observer({

@@ -56,7 +56,7 @@ export const tokenFaults: Record<string, Fault> = {
     quick: 3,
   },
   "late-token-minted": {
-    what: "a token that is brought after its deadline is taken",
+    what: "a token that is brought after its deadline is accepted",
     edits: [
       {
         file: "state-machines/decide/timers.ts",
@@ -73,7 +73,7 @@ export const tokenFaults: Record<string, Fault> = {
     quick: 3,
   },
   "rejected-token-given": {
-    what: "a token that was rejected goes on being given until the next one is there",
+    what: "a token that was rejected is still given out until the next one is there",
     edits: [
       {
         file: "state-machines/rules/token.ts",

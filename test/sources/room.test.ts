@@ -7,7 +7,7 @@ import { Pieces } from "../../transport/pieces.ts";
 
 const never = new AbortController().signal;
 
-test("gives one pool half of the room for lists, whatever its sources, and the others half of what is left", () => {
+test("gives one pool half of the room for lists, whatever its sources, and the others half of the remainder", () => {
   const room = new Room(1000);
   const [one, more] = [room.share("a"), room.share("a")];
   one.take(300);

@@ -65,7 +65,7 @@ test.each(["", "null", "[]", '{"users":[{"name":"hush"}]}'])(
     const path = join(folder, "damaged.json");
     writeFileSync(path, text);
     expect(() => readUsers(path)).toThrow(
-      `the users file ${path} is damaged: restore it, or remove it: then new users are created`,
+      `the users file ${path} is damaged: restore it, or remove it so that new users are created`,
     );
   },
 );

@@ -18,7 +18,7 @@ export function checkAdded(model: Model, event: ProxyAdded): void {
   checkExitName(model, event, event.host);
   if (known !== undefined && (known.host !== event.host || known.scheme !== event.scheme)) {
     const [now, before] = [event, known].map(({ scheme, host }) => `${scheme}://${host}`);
-    findings.add("proxy", `${event.proxyId} is ${now}, and was ${before}: that would be another id`);
+    findings.add("proxy", `${event.proxyId} is ${now}, and was ${before}: one id cannot be both`);
   }
   const exit = model.exitFor(keyOf(model, event.proxyId, event.exit));
   const until = Math.max(known?.until ?? 0, exit.restUntil);

@@ -73,7 +73,10 @@ function checkCauses(
   const isOther = expected.size !== event.reasons.length || [...expected].some((reason) => !named.has(reason));
   if (causes.length === 0 || isOther) {
     const due = causes.length === 0 ? "nothing" : [...expected].join(", ");
-    return findings.add("rest", `${proxy.id} rests for ${event.reasons.join(", ")}, and there was ${due} to rest for`);
+    return findings.add(
+      "rest",
+      `${proxy.id} rests for ${event.reasons.join(", ")}, and the reasons for a rest were: ${due}`,
+    );
   }
   const from = Math.max(lengthens ? proxy.until : 0, ...causes.map((cause) => cause.from));
   const to = Math.max(lengthens ? proxy.until : 0, ...causes.map((cause) => cause.to));
@@ -81,7 +84,7 @@ function checkCauses(
   const bounds = from === to ? `until ${from}` : `until ${from} to ${to}`;
   findings.add(
     "rest",
-    `${proxy.id} rests until ${event.until} for ${event.reasons.join(", ")}, which must be ${bounds}`,
+    `${proxy.id} rests until ${event.until} for ${event.reasons.join(", ")}, and must rest ${bounds}`,
   );
 }
 
@@ -109,7 +112,7 @@ function usageCause(model: Model, event: RestBegan, proxy: ProxyModel): Cause[] 
   const isShort = event.exitUntil === idleFrom + usage.restMs;
   const until = (isShort || usesSinceRest < usage.limit ? idleFrom : at) + usage.restMs;
   if (event.exitUntil !== until)
-    findings.add("rest", `exit ${exit.key} rests until ${event.exitUntil}, which must be until ${until}`);
+    findings.add("rest", `exit ${exit.key} rests until ${event.exitUntil}, and must rest until ${until}`);
   return [exactly("usage", until)];
 }
 
@@ -130,7 +133,7 @@ export function checkRestEnd(model: Model, event: RestEnded): void {
   if (proxy === undefined)
     return findings.add("rest", `the rest of ${event.proxyId} ends, but is not a proxy of this pool`);
   if (event.how === "over" && proxy.until > at) {
-    findings.add("rest", `the rest of ${proxy.id} is over at ${at}, and lasts until ${proxy.until}`);
+    findings.add("rest", `the rest of ${proxy.id} ends at ${at}, and must last until ${proxy.until}`);
   }
   moves(model, proxy, event, proxy.openLeases > 0 ? "in-use" : "available");
   if (event.how === "revived" && proxy.reasons.includes("usage")) proxy.exit.restUntil = 0;

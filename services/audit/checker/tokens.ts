@@ -31,10 +31,10 @@ function checkRequested(model: Model, event: TokenRequested, token: TokenModel):
     find(`is of ${proxyId ?? "the pool"}, and the policy's scope is ${rules.scope}`);
   if (!model.isOpen || model.isDraining) find("is begun while the pool is closed or closing");
   if (token.refresh !== undefined) find(`is begun while ${token.refresh.tokenId} is under way for the same token`);
-  if (token.retryAt > at) find(`is begun before ${token.retryAt}, until when the last failure makes it wait`);
+  if (token.retryAt > at) find(`is begun before ${token.retryAt}, the end of the pause after the last failure`);
   const lease = model.openLease(leaseId);
   if (lease === undefined || lease.grantedAt !== at || lease.uses !== 1)
-    find(`names ${leaseId}, which is no lease of one use that was granted with it`);
+    find(`names ${leaseId}, which is not a lease of one use that was granted with it`);
   else {
     if (lease.expiresAt !== deadlineAt) find(`ends at ${deadlineAt}, and its lease at ${lease.expiresAt}`);
     if (rules !== undefined && deadlineAt !== at + rules.deadlineMs)
@@ -57,7 +57,8 @@ function checkRequested(model: Model, event: TokenRequested, token: TokenModel):
 function checkMinted(model: Model, event: TokenMinted, token: TokenModel): void {
   const { findings, at } = model;
   const { tokenId, mintedAt, expiresAt = Infinity } = event;
-  if (mintedAt !== at) findings.add("token", `${tokenId} is said to be minted at ${mintedAt}, and not now`);
+  if (mintedAt !== at)
+    findings.add("token", `${tokenId} has the minting time ${mintedAt}, which is not the time of the commit`);
   if (expiresAt <= at) findings.add("token", `${tokenId} is minted, and has ended at ${expiresAt}`);
   becomes(model, token, event, "fresh");
   Object.assign(token, { tokenId, mintedAt, expiresAt, ...undisturbed });
@@ -93,13 +94,15 @@ function checkRejected(model: Model, event: TokenRejected, token: TokenModel | u
   const { findings, at } = model;
   if (event.count !== undefined || token === undefined) {
     const state = token?.state ?? "missing";
-    if (event.token !== state) findings.add("chart", `a token that is ${state} is led to ${event.token} by a count`);
+    if (event.token !== state)
+      findings.add("chart", `a count of rejections moves a token from ${state} to ${event.token}`);
     if (event.count === undefined)
       findings.add("token", `a token of ${event.proxyId ?? "the pool"} that is not known is given up`);
     return;
   }
   const { tokenId } = token;
-  if (event.action !== "refreshing") findings.add("token", `${tokenId} is given up, and said to be ${event.action}`);
+  if (event.action !== "refreshing")
+    findings.add("token", `${tokenId} is given up, and the event says ${event.action}`);
   if (event.tokenId !== tokenId || tokenId === "")
     findings.add("token", `${event.tokenId ?? "a token"} is given up, and the current one is ${tokenId || "none"}`);
   else if (token.isRejected && token.state !== "unavailable")
@@ -107,7 +110,7 @@ function checkRejected(model: Model, event: TokenRejected, token: TokenModel | u
   const keptUntil = token.mintedAt + (model.policy?.token?.minAgeMs ?? 0);
   // A new leader gives up a token whose value is gone, however young the token is.
   if (keptUntil > at && !token.isRejected && !model.takesOver)
-    findings.add("token", `${tokenId} is given up, and is to be kept until ${keptUntil}`);
+    findings.add("token", `${tokenId} is given up, and must be kept until ${keptUntil}`);
   // An unavailable token is fetched once more. In older ledgers it stayed unavailable until a request asked for it.
   const isAsked = token.state === "unavailable" && event.token === "stale";
   becomes(model, token, event, token.state === "fresh" || isAsked ? "stale" : token.state);
