@@ -2,6 +2,7 @@
 // it. REMUDA_NATS_URL overrides it. The written address has no login: logins are in the users file.
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { Archive } from "../runtime/archive/archive.ts";
 import type { Config } from "../runtime/config.ts";
 import { resultOr } from "../runtime/fault.ts";
 import { replaceFile } from "../runtime/files.ts";
@@ -16,6 +17,9 @@ export interface Address {
   /** A file with the certificates that the connections trust. */
   tlsCa?: string | undefined;
 }
+
+/** `archive`: of this machine. */
+export type LedgerAddress = Address & { archive: Archive };
 
 const fileName = "address.json";
 
@@ -83,8 +87,8 @@ export function atHost(url: string, reached: (host: string) => string): string {
 }
 
 /** The address for reading ledgers. A reader needs an auditor's rights, and no others. */
-export function findLedger(config: Config): Address {
-  return findAddress(config, "auditor");
+export function findLedger(config: Config): LedgerAddress {
+  return { ...findAddress(config, "auditor"), archive: new Archive(config.archive) };
 }
 
 function readAddress(config: Config): Address | undefined {

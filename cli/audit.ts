@@ -2,7 +2,6 @@
 // needs no running service.
 import { join } from "node:path";
 import type { Command } from "commander";
-import { Archive } from "../runtime/archive/archive.ts";
 import type { Config } from "../runtime/config.ts";
 import { Fault } from "../runtime/fault.ts";
 import { checkpointsIn } from "../services/audit/checkpoint.ts";
@@ -58,6 +57,6 @@ export function addAudit(audit: Command, config: () => Config): void {
 }
 
 function openStream(config: Config, pool: string): Promise<LedgerSource> {
-  const { natsUrl, tlsCa } = findLedger(config);
-  return openStreamSource(natsUrl, pool, { caFile: tlsCa, archive: new Archive(config.archive) });
+  const { natsUrl, tlsCa, archive } = findLedger(config);
+  return openStreamSource(natsUrl, pool, { caFile: tlsCa, archive });
 }

@@ -1,6 +1,8 @@
 // The doctor's checks of the broker. Does it answer? Is it new enough? Does it write to disk before it acknowledges? Do
 // its streams suit the ledgers? Does its clock agree with this machine's?
 import { ledgerStream, outcomesStream } from "../protocol/subjects.ts";
+import { Archive } from "../runtime/archive/archive.ts";
+import { type DaysLeft, daysLeft } from "../runtime/archive/days-left.ts";
 import { compareVersions, oldestVersion, parseVersion } from "../runtime/broker/executable.ts";
 import { readInfo } from "../runtime/broker/info.ts";
 import { type Bus, openBus } from "../runtime/bus.ts";
@@ -32,6 +34,8 @@ const dialMs = 3500;
 const greetingMs = 1000;
 const checkMs = 3000;
 const fullShares = { problem: 0.9, warning: 0.75 };
+/** Fewer days are a warning. */
+const daysLeftMin = 14;
 /** More than this is a warning. */
 const offsetMsMax = 50;
 
@@ -61,6 +65,7 @@ export async function lookAtBroker(
     const looks = await Promise.all([
       findingsOf("fsync", () => lookAtSyncing(there, config.dataDir, ledgerUrl), checkMs),
       findingsOf("ledger", () => ledger(there), checkMs),
+      findingsOf("archive", async () => lookAtArchive(config, await daysLeft(new Archive(config.archive))), checkMs),
       findingsOf("outcomes", () => withBus(links.outcomes, "remuda doctor", outcomes), checkMs),
       findingsOf("clock", () => clock(there, given.startedAt), checkMs),
     ]);
@@ -123,6 +128,19 @@ async function ledger(bus: Bus): Promise<Finding[]> {
   const todo = `Raise its limit: nats stream edit ${ledgerStream} --max-bytes=… (At 90 % leases are refused.)`;
   if (share >= fullShares.problem) return [...findings, problem("ledger", what, todo)];
   return [...findings, share >= fullShares.warning ? warning("ledger", what, todo) : ok("ledger", what)];
+}
+
+function lookAtArchive({ archive }: Config, left: DaysLeft | undefined): Finding[] {
+  if (left === undefined) return [];
+  const { days, freeBytes, bytesPerDay } = left;
+  const grows = `${megabytes(bytesPerDay)} MiB a day`;
+  const what = `${archive} grows by ${grows}, and ${megabytes(freeBytes)} MiB are free: enough for ${days} days`;
+  const todo = "Move old files of the archive to another disk, or set REMUDA_ARCHIVE_KEEP_DAYS.";
+  return [days < daysLeftMin ? warning("archive", what, todo) : ok("archive", what)];
+}
+
+function megabytes(bytes: number): string {
+  return (bytes / 1024 ** 2).toFixed(bytes < 10 * 1024 ** 2 ? 1 : 0);
 }
 
 async function outcomes(bus: Bus): Promise<Finding[]> {

@@ -7,7 +7,7 @@ import { type Bus, openBus } from "../runtime/bus.ts";
 import { Fault, messageOf } from "../runtime/fault.ts";
 import { callJs, storedMessage, streamOf } from "../runtime/jetstream-api.ts";
 import { type Place, tail } from "../runtime/tail.ts";
-import type { Address } from "./address.ts";
+import type { Address, LedgerAddress } from "./address.ts";
 import { unanswered } from "./connection.ts";
 import { noLedger, Refused } from "./failure.ts";
 
@@ -20,7 +20,7 @@ export interface FeedCommit {
 export interface FeedOptions {
   pool: string;
   /** Called again when the connection is lost. */
-  find: () => Address;
+  find: () => LedgerAddress;
   /** The reading starts after this place. Absent: only new commits. */
   from?: Place;
   signal: AbortSignal;
@@ -55,7 +55,8 @@ export async function* feed(options: FeedOptions): AsyncGenerator<FeedCommit> {
         const { close } = bus;
         const stopLooking = lookAfter(bus, { signal, tell, hasMoved: () => find().natsUrl !== address.natsUrl, close });
         try {
-          for await (const message of tail({ bus, stream, subject: ledgerSubject(pool), from: place, signal })) {
+          const stored = tail({ bus, stream, subject: ledgerSubject(pool), from: place, signal });
+          for await (const message of address.archive.whole(pool, stored, place.seq)) {
             place = { seq: message.seq, at: message.storedAt };
             yield { commit: commitIn(message.bytes, message.seq), sequence: message.seq };
           }

@@ -1,7 +1,7 @@
 // The command line: its commands, and their exit codes.
 import { Argument, Command } from "commander";
 import { type Config, readConfig } from "../runtime/config.ts";
-import { type Address, findAddress, findLedger } from "./address.ts";
+import { findAddress, findLedger, type LedgerAddress } from "./address.ts";
 import { sayAlive } from "./alive.ts";
 import type { WithService } from "./connection.ts";
 import { addExamples } from "./examples.ts";
@@ -11,7 +11,7 @@ import { endWithReader } from "./output.ts";
 import { version } from "./version.ts";
 
 const config = (): Config => readConfig(process.env);
-const ledger = (): Address => findLedger(config());
+const ledger = (): LedgerAddress => findLedger(config());
 const withService: WithService = async (asked, use) =>
   (await import("./connection.ts")).serviceAt(() => findAddress(config()))(asked, use);
 const services = () => import("./up.ts");

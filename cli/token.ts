@@ -10,14 +10,14 @@ import type { RejectReply, TokenReply } from "../protocol/token.ts";
 import { storedMessage, streamOf } from "../runtime/jetstream-api.ts";
 import { type Place, tail } from "../runtime/tail.ts";
 import { showInstant } from "../runtime/text.ts";
-import type { Address } from "./address.ts";
+import type { LedgerAddress } from "./address.ts";
 import { type Asked, durationForm, poolCommand, readDuration } from "./arguments.ts";
 import { type WithService, withBus } from "./connection.ts";
 import { noLedger, Refused } from "./failure.ts";
 import { print, printJson, printReply, showDuration } from "./output.ts";
 import { readPlace } from "./watch.ts";
 
-export function addTokens(program: Command, find: () => Address, withService: WithService): void {
+export function addTokens(program: Command, find: () => LedgerAddress, withService: WithService): void {
   const token = program.command("token").description("show or reject the current guest token, or show its history");
 
   poolCommand(token, "get", "show the current guest token, or fetch one first if the pool has no token")
@@ -46,9 +46,10 @@ export function addTokens(program: Command, find: () => Address, withService: Wi
 
 const marked = Buffer.from('{"type":"Token');
 
-async function history(options: Asked & { proxy?: string; from?: Place }, find: () => Address): Promise<void> {
+async function history(options: Asked & { proxy?: string; from?: Place }, find: () => LedgerAddress): Promise<void> {
   const { pool, json, proxy } = options;
-  await withBus(find(), "remuda token history", async (bus) => {
+  const address = find();
+  await withBus(address, "remuda token history", async (bus) => {
     const subject = ledgerSubject(pool);
     const stream = await streamOf(bus, subject);
     const last = stream === undefined ? undefined : await storedMessage(bus, stream, { last_by_subj: subject });
@@ -56,7 +57,8 @@ async function history(options: Asked & { proxy?: string; from?: Place }, find: 
     if (options.from !== undefined && options.from.at > last.storedAt) return;
     const from = options.from ?? { seq: 0, at: 0 };
     const teller = new Teller();
-    for await (const { bytes, seq: sequence } of tail({ bus, stream, subject, from, until: last.seq })) {
+    const stored = tail({ bus, stream, subject, from, until: last.seq });
+    for await (const { bytes, seq: sequence } of address.archive.whole(pool, stored, from.seq)) {
       // Most commits have no event about tokens, and need not be parsed.
       if (!Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).includes(marked)) continue;
       const commit = decodeCommit(Buffer.from(bytes).toString());

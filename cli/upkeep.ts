@@ -14,5 +14,6 @@ export function upkeepOf(config: Config, natsUrl: string): UpkeepSettings {
     archiveFolder: config.archive,
     keepBytes: Math.min(config.ledgerKeepBytes, Math.floor(config.ledgerBytesMax * keptShareMax)),
     keepMs: config.ledgerKeepDays * dayMs,
+    archiveKeepMs: config.archiveKeepDays === undefined ? undefined : config.archiveKeepDays * dayMs,
   };
 }

@@ -10,7 +10,7 @@ import { Fault } from "../runtime/fault.ts";
 import type { Place } from "../runtime/tail.ts";
 import { showInstant } from "../runtime/text.ts";
 import { readMoment } from "../services/audit/moment.ts";
-import type { Address } from "./address.ts";
+import type { LedgerAddress } from "./address.ts";
 import { type Asked, poolCommand } from "./arguments.ts";
 import type { WithService } from "./connection.ts";
 import { type AnyEvent, eventLine } from "./event-line.ts";
@@ -29,7 +29,7 @@ interface WatchOptions extends Asked {
 const namesMax = 100_000;
 const leasesMax = 100_000;
 
-export function addWatch(program: Command, find: () => Address, withService: WithService): void {
+export function addWatch(program: Command, find: () => LedgerAddress, withService: WithService): void {
   poolCommand(program, "watch", "show events as they happen, until Ctrl-C")
     .option("--type <type...>", "only events of this type, such as RestBegan")
     .option("--proxy <proxyId...>", "only events of this proxy")
@@ -42,7 +42,7 @@ export function addWatch(program: Command, find: () => Address, withService: Wit
     .action((options: WatchOptions) => watch(options, find, withService));
 }
 
-async function watch(options: WatchOptions, find: () => Address, withService: WithService): Promise<void> {
+async function watch(options: WatchOptions, find: () => LedgerAddress, withService: WithService): Promise<void> {
   const { pool, json, type, proxy, from } = options;
   if (type !== undefined) await checkTypes(type);
   const ending = new AbortController();

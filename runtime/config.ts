@@ -42,6 +42,8 @@ export type Config = {
   readonly ledgerKeepDays: number;
   /** A folder. */
   readonly archive: string;
+  /** How long it keeps commits. Absent: for ever. */
+  readonly archiveKeepDays?: number | undefined;
   /** The most pools that may have a ledger, closed ones included. */
   readonly poolsMax: number;
   /** Hosts and address blocks that our requests may reach though they are not public. */
@@ -91,6 +93,9 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     }),
     ledgerKeepDays: readInteger(env, "REMUDA_LEDGER_KEEP_DAYS", { fallback: 7, min: 1, max: 36_500 }),
     archive: pathIn("REMUDA_ARCHIVE_DIR") ?? join(dataDir, "archive"),
+    archiveKeepDays: env.REMUDA_ARCHIVE_KEEP_DAYS
+      ? readInteger(env, "REMUDA_ARCHIVE_KEEP_DAYS", { fallback: 0, min: 1, max: 36_500 })
+      : undefined,
     poolsMax: readInteger(env, "REMUDA_POOLS_MAX", { fallback: 5000, min: 1, max: 100_000 }),
     outboundAllow: readOutboundAllow(env),
     logLevel: readLogLevel(env),

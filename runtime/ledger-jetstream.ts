@@ -6,7 +6,6 @@
 // conclusive.
 import { headers } from "@nats-io/transport-node";
 import { commitHeader } from "../events/commit.ts";
-import { withArchived } from "./archive/archive.ts";
 import { type Bus, isNoResponders, requestOn } from "./bus.ts";
 import { Fault, messageOf } from "./fault.ts";
 import { answerOf, brokerNow, isJsError, JsError, jsErrors, storedMessage } from "./jetstream-api.ts";
@@ -35,8 +34,8 @@ interface Given {
   bus: Bus;
   stream: string;
   subject: string;
-  /** The archived commits of this ledger before one that the stream has, after a sequence. Absent: there are none. */
-  archived?: (next: Pick<StoredCommit, "seq" | "bytes">, afterSeq: number) => AsyncIterable<StoredCommit>;
+  /** Adds the archived commits of this ledger to those of the stream after a sequence. Absent: there are none. */
+  whole?: ((stored: AsyncIterable<StoredCommit>, afterSeq: number) => AsyncIterable<StoredCommit>) | undefined;
   /** Of the stream. Ledgers of one stream share it. */
   room?: StreamRoom;
   /** Called each time the result of an attempt is unknown. */
@@ -65,9 +64,8 @@ export class JetStreamLedger implements Ledger {
   }
 
   read(afterSeq: number): AsyncIterable<StoredCommit> {
-    const { archived } = this.#given;
     const stored = this.#stored(afterSeq);
-    return archived === undefined ? stored : withArchived(stored, archived, afterSeq);
+    return this.#given.whole?.(stored, afterSeq) ?? stored;
   }
 
   async *#stored(afterSeq: number): AsyncIterable<StoredCommit> {

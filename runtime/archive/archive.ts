@@ -7,15 +7,20 @@ import { headOf } from "../commit-head.ts";
 import { resultOr } from "../fault.ts";
 import { readIfThere } from "../files.ts";
 import type { StoredCommit } from "../ledger.ts";
-import { type Manifest, manifestEnd, readSegment, writeSegment } from "./segment.ts";
+import { type Manifest, manifestEnd, readSegment, removeSegment, writeSegment } from "./segment.ts";
 
 type Commit = Pick<StoredCommit, "seq" | "bytes">;
 
 export class Archive {
-  readonly #folder: string;
+  readonly folder: string;
 
   constructor(folder: string) {
-    this.#folder = folder;
+    this.folder = folder;
+  }
+
+  /** Pools that have an archive, and archives that were set aside. */
+  pools(): string[] {
+    return resultOr(() => readdirSync(this.folder), []);
   }
 
   /** In the order of the ledger. */
@@ -33,6 +38,28 @@ export class Archive {
     const folder = this.#folderOf(bounds.pool);
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     return writeSegment(folder, commits, bounds);
+  }
+
+  /**
+   * The commits of a pool's stream, with the archived ones where any are missing: before the first, or in the middle
+   * because they were purged meanwhile. If the archive does not have them either, the chain is broken, as the reader
+   * finds.
+   * @param afterSeq of the last commit that the reader knows; 0: none.
+   */
+  async *whole<Each extends Commit>(
+    pool: string,
+    stored: AsyncIterable<Each>,
+    afterSeq: number,
+  ): AsyncGenerator<Each | StoredCommit> {
+    let seq = afterSeq;
+    let n = afterSeq === 0 ? 0 : undefined;
+    for await (const commit of stored) {
+      const number = headOf(commit.bytes)?.n;
+      if (number !== undefined && number - 1 !== n) yield* this.before(pool, commit, seq);
+      yield commit;
+      seq = commit.seq;
+      n = number;
+    }
   }
 
   /**
@@ -62,9 +89,16 @@ export class Archive {
     return undefined;
   }
 
-  /** Removes the pool's archive. */
+  /** Removes segments whose last commit was stored before then. Their commits are gone. */
+  async removeOlder(pool: string, storedBefore: number): Promise<void> {
+    for (const segment of this.segments(pool))
+      if (segment.last.storedAt < storedBefore) await removeSegment(this.#folderOf(pool), segment);
+  }
+
+  /** Removes the pool's archive, and what was set aside. */
   async remove(pool: string): Promise<void> {
-    await rm(this.#folderOf(pool), { recursive: true, force: true });
+    const isOf = (name: string): boolean => name === pool || name.startsWith(`${pool}.`);
+    for (const name of this.pools().filter(isOf)) await rm(this.#folderOf(name), { recursive: true, force: true });
   }
 
   /** Keeps it under another name: it is of a ledger that was deleted or given up, and another one begins. */
@@ -73,28 +107,7 @@ export class Archive {
   }
 
   #folderOf(pool: string): string {
-    return join(this.#folder, pool);
-  }
-}
-
-/**
- * The stored commits, with the archived ones where any are missing from the stream: before the first, or in the middle
- * because they were purged meanwhile. If they are not in the archive either, the reader finds that the chain is broken.
- * @param afterSeq of the last commit that the reader knows; 0: none.
- */
-export async function* withArchived<Each extends Commit>(
-  stored: AsyncIterable<Each>,
-  before: (next: Commit, afterSeq: number) => AsyncIterable<Each>,
-  afterSeq: number,
-): AsyncGenerator<Each> {
-  let seq = afterSeq;
-  let n = afterSeq === 0 ? 0 : undefined;
-  for await (const commit of stored) {
-    const number = headOf(commit.bytes)?.n;
-    if (number !== undefined && number - 1 !== n) yield* before(commit, seq);
-    yield commit;
-    seq = commit.seq;
-    n = number;
+    return join(this.folder, pool);
   }
 }
 

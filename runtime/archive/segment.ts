@@ -28,6 +28,8 @@ export interface Manifest {
   last: Place;
   /** Of all lines. */
   bytes: number;
+  /** Of the file. */
+  fileBytes: number;
   /** base64url SHA-256 of all lines. */
   sha256: string;
   /** base64url SHA-256 of the commit before the first, as the first names it; "" if the first is the ledger's first. */
@@ -70,7 +72,7 @@ export async function writeSegment(
   try {
     const file = createWriteStream(part, { flush: true, mode: 0o600 });
     await pipeline(compressed(lines()), file);
-    const manifest = range.manifest(bounds.pool);
+    const manifest = range.manifest({ pool: bounds.pool, fileBytes: file.bytesWritten });
     if (manifest === undefined) return undefined;
     for await (const _ of linesIn(part, manifest)); // Throws if it does not have these lines.
     const name = nameOf(manifest);
@@ -86,6 +88,11 @@ export async function writeSegment(
 /** @throws Fault "stop-damaged", at the end at the latest, if the file does not have the lines that its manifest names. */
 export async function* readSegment(folder: string, manifest: Manifest): AsyncGenerator<StoredCommit> {
   for await (const line of linesIn(join(folder, `${nameOf(manifest)}${fileEnd}`), manifest)) yield commitIn(line);
+}
+
+export async function removeSegment(folder: string, manifest: Manifest): Promise<void> {
+  // A file without a manifest is not read.
+  for (const end of [manifestEnd, fileEnd]) await rm(join(folder, `${nameOf(manifest)}${end}`), { force: true });
 }
 
 /** What is known of the lines so far. */
@@ -110,11 +117,11 @@ class Range {
     this.#hash.update(line);
   }
 
-  manifest(pool: string): Manifest | undefined {
+  manifest(file: { pool: string; fileBytes: number }): Manifest | undefined {
     if (this.first === undefined) return undefined;
     const sha256 = this.#hash.digest("base64url");
     const { first, last, bytes } = this;
-    return { remudaSegment: 1, pool, first, last, bytes, sha256, prev: this.#prev, head: this.#head };
+    return { remudaSegment: 1, ...file, first, last, bytes, sha256, prev: this.#prev, head: this.#head };
   }
 }
 

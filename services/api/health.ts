@@ -191,6 +191,11 @@ async function ledgerInNumbers(ledgers: Ledgers): Promise<Family[]> {
       "Its bound. Leases are refused at 90 %, or earlier. No value: no bound.",
       size?.bytesMax,
     ),
+    gauge(
+      "remuda_archive_days_left",
+      "Days until the archive's disk is full, if it grows as in the last two weeks. No value: not known here.",
+      await ledgers.daysLeft(),
+    ),
   ];
 }
 

@@ -3,7 +3,8 @@ import { decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import { leavesOpen } from "../../events/pool.ts";
 import { ledgerStream, ledgerSubject, ledgerSubjects } from "../../protocol/subjects.ts";
-import { type Archive, withArchived } from "../../runtime/archive/archive.ts";
+import type { Archive } from "../../runtime/archive/archive.ts";
+import { daysLeft } from "../../runtime/archive/days-left.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import { resultOr } from "../../runtime/fault.ts";
 import { ifStream, type StoredMessage, storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
@@ -55,6 +56,10 @@ export function ledgersOn(
       const bytesMax = Number(info.config["max_bytes"] ?? -1);
       return { bytes: info.state.bytes, ...(bytesMax > 0 ? { bytesMax } : {}) };
     },
+    /** How long the disk of the archive will last. Undefined: it is not known here. */
+    async daysLeft(): Promise<number | undefined> {
+      return archive && (await daysLeft(archive))?.days;
+    },
     /** Is the pool open according to its ledger, whether or not it has a leader now? */
     async isOpen(pool: string): Promise<boolean> {
       const commit = await last(pool);
@@ -64,8 +69,7 @@ export function ledgersOn(
     follow(pool: string, from: Place, signal: AbortSignal): AsyncIterable<Commit> {
       const subject = ledgerSubject(pool);
       const stored = tail({ bus: events, stream: ledgerStream, subject, from, news, batch, signal, onTrouble });
-      if (archive === undefined) return stored;
-      return withArchived<Commit>(stored, (...where) => archive.before(pool, ...where), from.seq);
+      return archive?.whole(pool, stored, from.seq) ?? stored;
     },
   };
 }

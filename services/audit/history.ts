@@ -110,7 +110,8 @@ export function mustFollow(
 ): void {
   if (after.n === 0 && commit.n > 1) {
     const what = `begins with commit ${commit.n}, so the state before it is unknown.`;
-    throw new Fault("fix-setup", `${source.where} ${what} Only verify, events, export and sql can read a part.`);
+    const todo = entry.line > 0 ? "" : " Run this where its archive is, or set REMUDA_ARCHIVE_DIR.";
+    throw new Fault("fix-setup", `${source.where} ${what} Only verify, events, export and sql can read a part.${todo}`);
   }
   if (commit.prev !== after.hash)
     throw damaged(source, entry, new Error("the commit does not follow the previous one: the hash chain is broken"));

@@ -26,6 +26,8 @@ export interface LedgerSource {
   follow?(after: { seq: number }, signal: AbortSignal): AsyncIterable<readonly Entry[]>;
   /** The commit with this sequence. Absent: a file has none. */
   entryAt?(seq: number): Promise<Entry | undefined>;
+  /** The number of the first commit that it can give. Absent: 1, unless a file's manifest says otherwise. */
+  firstNumber?(): Promise<number>;
   /** The last commit; undefined if there is none. */
   last(): Promise<Entry | undefined>;
   close(): Promise<void>;

@@ -1,8 +1,9 @@
 // A ledger on JetStream, read with only an auditor's rights: the name of the stream of a subject, its info, and its
 // messages.
 import { ledgerStream, ledgerSubject } from "../../protocol/subjects.ts";
-import { type Archive, withArchived } from "../../runtime/archive/archive.ts";
+import type { Archive } from "../../runtime/archive/archive.ts";
 import { type Bus, type BusOptions, openBus } from "../../runtime/bus.ts";
+import { headOf } from "../../runtime/commit-head.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { type StoredMessage, storedMessage, streamOf } from "../../runtime/jetstream-api.ts";
 import { tail } from "../../runtime/tail.ts";
@@ -52,7 +53,7 @@ export async function streamSourceOn(
     throw new NoLedger(pool, subject);
   }
   const whole = (stored: AsyncIterable<Stored>, afterSeq: number): AsyncIterable<Stored> =>
-    archive === undefined ? stored : withArchived(stored, (...where) => archive.before(pool, ...where), afterSeq);
+    archive?.whole(pool, stored, afterSeq) ?? stored;
   let done = 0;
   const note = (batch: readonly Entry[]): readonly Entry[] => {
     done = batch.at(-1)?.seq ?? done;
@@ -66,6 +67,12 @@ export async function streamSourceOn(
     },
     size: async () => (await newest())?.seq ?? 0,
     last: newest,
+    async firstNumber() {
+      const first = await storedMessage(bus, stream, { seq: 1, next_by_subj: subject });
+      if (first === undefined) return 1;
+      for await (const { bytes } of archive?.before(pool, first, 0) ?? []) return headOf(bytes)?.n ?? 1;
+      return headOf(first.bytes)?.n ?? 1;
+    },
     async entryAt(seq) {
       const message = await storedMessage(bus, stream, { seq });
       if (message?.subject === subject) return entryOf(message);

@@ -40,6 +40,8 @@ interface Read {
   first: { n: number; prev: string } | undefined;
   /** It was not read to its end. */
   isCut: boolean;
+  /** The last commit that is archived, if the ledger's beginning is missing here. */
+  archivedTo: number;
 }
 
 interface End {
@@ -53,7 +55,8 @@ export type Report = Awaited<ReturnType<typeof verify>>;
 /** @throws Fault "fix-setup" if there is no commit in the range. */
 export async function verify(source: LedgerSource | FileSource, asked: Asked) {
   const manifest = "manifest" in source ? source.manifest : undefined;
-  const checker = new Checker({ inTheMiddle: (manifest?.first.n ?? 1) > 1 });
+  const begins = manifest?.first.n ?? (await source.firstNumber?.()) ?? 1;
+  const checker = new Checker({ inTheMiddle: begins > 1 });
   const { model } = checker;
   const { findings, tally } = model;
   model.pool = source.pool ?? "";
@@ -63,7 +66,7 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked) {
   let last: End | undefined;
   let headHash: string | undefined;
   let begun = from === undefined;
-  const read: Read = { commits: 0, events: 0, first: undefined, isCut: false };
+  const read: Read = { commits: 0, events: 0, first: undefined, isCut: false, archivedTo: 0 };
   const foreign = new Set<string>();
   checker.silent = !begun;
 
@@ -88,6 +91,8 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked) {
       read.commits++;
       read.events += commit?.events.length ?? 0;
       read.first ??= commit;
+      if (commit !== undefined && begins > 1 && entry.bytes.includes('"SegmentArchived"'))
+        read.archivedTo = Math.max(read.archivedTo, archivedIn(commit));
       if (asked.publicKey !== undefined && commit !== undefined && entry.bytes.includes('"HeadSigned"'))
         checkHeads(checker, commit, {
           publicKey: asked.publicKey,
@@ -114,6 +119,9 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked) {
   if ("manifest" in source && manifest === undefined && asked.publicKey !== undefined && head === undefined) {
     findings.add("seal", "the file is not sealed: it does not end with a manifest");
   }
+
+  if (manifest === undefined && read.first !== undefined && read.first.n > 1)
+    checkBeginning(checker, read, read.first.n);
 
   const { publicKey } = asked;
   const checked = {
@@ -160,6 +168,20 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked) {
     notices: findings.notices,
     noticeCount: findings.noticeCount,
   };
+}
+
+/** The ledger itself says what was moved to the archive. */
+function checkBeginning({ model }: Checker, { archivedTo }: Read, n: number): void {
+  const { findings } = model;
+  if (archivedTo >= n - 1) {
+    const where = "Run this where the archive is, or set REMUDA_ARCHIVE_DIR";
+    findings.notice("archive", `commits 1 to ${n - 1} are archived, and not in an archive here. ${where}`);
+  } else findings.add("number", `the ledger begins with commit ${n}: the ${n - 1} before it are missing`);
+}
+
+function archivedIn({ events }: CommitEnvelope): number {
+  const ends = (events as Event[]).map((event) => (event?.type === "SegmentArchived" ? event.last : 0));
+  return Math.max(0, ...ends.filter(Number.isSafeInteger));
 }
 
 function checkSeal(

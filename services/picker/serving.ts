@@ -157,7 +157,7 @@ export async function preparePool(pool: string, given: FoldGiven): Promise<Prepa
     stream: ledgerStream,
     subject: ledgerSubject(pool),
     room: picker.room,
-    ...(archive && { archived: (...where) => archive.before(pool, ...where) }),
+    whole: archive && ((...stored) => archive.whole(pool, ...stored)),
     onDoubt: (why) => {
       leader?.metrics.ambiguousAttempt();
       warn(why, "the result of a commit is unknown; asking again");

@@ -20,6 +20,8 @@ export interface UpkeepJob {
   /** What the stream keeps. */
   keepBytes: number;
   keepMs: number;
+  /** How long the archive keeps commits. Undefined: for ever. */
+  archiveKeepMs?: number | undefined;
 }
 
 export type UpkeepPiece =
@@ -44,8 +46,10 @@ async function* keep(): AsyncGenerator<NonNullable<UpkeepPiece>, undefined> {
   const bus = await openBus(natsUrl, "remuda upkeep", { caFile });
   try {
     const archive = new Archive(archiveFolder);
-    const archived = (...where: [{ seq: number; bytes: Uint8Array }, number]) => archive.before(pool, ...where);
-    const ledger = new JetStreamLedger({ bus, stream: ledgerStream, subject: ledgerSubject(pool), archived });
+    const ledger = new JetStreamLedger({
+      ...{ bus, stream: ledgerStream, subject: ledgerSubject(pool) },
+      whole: (...stored) => archive.whole(pool, ...stored),
+    });
     const snapshots = new Snapshots(bus);
     const bad: string[] = [];
     const onBadSnapshot = (why: string): void => void bad.push(why);
@@ -56,6 +60,9 @@ async function* keep(): AsyncGenerator<NonNullable<UpkeepPiece>, undefined> {
     const stored = (await snapshots.hashOf(pool, mark)) ?? (await snapshots.save(pool, mark, state));
     yield { snapshot: { ...mark, stored }, archivedTo: state.archived.sequence };
     if (state.archived.n === 0) await archive.setAside(pool);
+    const { archiveKeepMs } = job;
+    if (archiveKeepMs !== undefined)
+      await archive.removeOlder(pool, (await brokerNow(bus, ledgerStream)) - archiveKeepMs);
     for (let after = state.archived.sequence; ; ) {
       const lastSeq = Math.min(mark.seq, await notKept(bus, after));
       const bounds = { pool, lastSeq, bytesMax: segmentBytesMax };

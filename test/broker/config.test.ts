@@ -45,6 +45,7 @@ test("reads every variable, and makes paths absolute", () => {
       REMUDA_LEDGER_KEEP_BYTES: "536870912",
       REMUDA_LEDGER_KEEP_DAYS: "30",
       REMUDA_ARCHIVE_DIR: "here/archive",
+      REMUDA_ARCHIVE_KEEP_DAYS: "365",
       REMUDA_LOG_LEVEL: "debug",
       REMUDA_SOURCES: "here/sources.json",
       REMUDA_HTTP_URL: "http://api:7480/",
@@ -71,6 +72,7 @@ test("reads every variable, and makes paths absolute", () => {
     ledgerKeepBytes: 536_870_912,
     ledgerKeepDays: 30,
     archive: resolve("here/archive"),
+    archiveKeepDays: 365,
     poolsMax: 5000,
     outboundAllow: {
       hosts: ["*.corp.example"],
@@ -96,6 +98,7 @@ test.each([
   ["REMUDA_LEDGER_BYTES_MAX", "1000"],
   ["REMUDA_LEDGER_KEEP_BYTES", "1G"],
   ["REMUDA_LEDGER_KEEP_DAYS", "0"],
+  ["REMUDA_ARCHIVE_KEEP_DAYS", "never"],
   ["REMUDA_LOG_LEVEL", "loud"],
   ["REMUDA_NATS_URL", "http://example.org"],
   ["REMUDA_NATS_HOST", "127.0.0"],

@@ -92,13 +92,16 @@ test("a lasting service waits for each one-time service, or `up --wait` would re
   }
 });
 
+/** They read the past of the ledgers, and the picker writes it. */
+const withArchive = ["picker", "api", "audit", "cli"];
+
 test("gives each service its own secrets and no others", () => {
   const init = mountsOf(compose.services.init!); // The tests above and below name it.
   for (const [name, service] of services) {
     if (name === "init") continue;
     const named = [...mountsOf(service).values()].filter((source) => source in compose.volumes);
     const own = ["cli", "default-pool"].includes(name) ? "installation" : name;
-    expect([name, named]).toEqual([name, [own]]);
+    expect([name, named]).toEqual([name, [own, ...(withArchive.includes(name) ? ["archive"] : [])]]);
     if (own !== "installation") expect(init.get(`/services/${name}`)).toBe(name);
   }
   expect(new Set(init.values())).toEqual(new Set(Object.keys(compose.volumes)));

@@ -67,8 +67,10 @@ afterAll(async () => {
 });
 
 function ledgerWith(from: Archive): JetStreamLedger {
-  const archived = (...where: [Pick<StoredCommit, "seq" | "bytes">, number]) => from.before(pool, ...where);
-  return new JetStreamLedger({ bus: streams.bus, stream: ledgerStream, subject: ledgerSubject(pool), archived });
+  return new JetStreamLedger({
+    ...{ bus: streams.bus, stream: ledgerStream, subject: ledgerSubject(pool) },
+    whole: (...stored) => from.whole(pool, ...stored),
+  });
 }
 
 type Read = Omit<StoredCommit, "bytes"> & { text: string };
@@ -137,6 +139,11 @@ test("moves the past to the archive, says so in the ledger, and reads both as on
 test("the audit verifies archive and stream as one ledger, and finds an archived commit by its sequence", async () => {
   const source = await streamSourceOn(streams.bus, pool, { archive });
   expect(await verify(source, {})).toMatchObject({ isWell: true, decisionsChecked: true, first: { n: 1 } });
+  const elsewhere = await verify(await streamSourceOn(streams.bus, pool), {});
+  expect(elsewhere).toMatchObject({ isWell: true, decisionsChecked: false });
+  expect(elsewhere.notices.map(({ what }) => what)).toEqual([
+    expect.stringMatching(/^commits 1 to \d+ are archived, and not in an archive here\. Run this where/),
+  ]);
   const { seq, text } = all[50]!;
   expect((await source.entryAt!(seq))?.bytes.toString()).toBe(text);
 });

@@ -1,0 +1,105 @@
+// The archive: ranges of a ledger in files, read together with what its stream still has.
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { Archive } from "../../runtime/archive/archive.ts";
+import { daysLeft } from "../../runtime/archive/days-left.ts";
+import type { Manifest } from "../../runtime/archive/segment.ts";
+import type { StoredCommit } from "../../runtime/ledger.ts";
+import { makeLedger } from "../audit/ledgers.ts";
+
+const pool = "shop";
+const hourMs = 3_600_000;
+const startedAt = 1_700_000_000_000;
+const all = storedOf(makeLedger(60));
+let archive: Archive;
+
+beforeEach(() => {
+  archive = new Archive(mkdtempSync(join(tmpdir(), "archive-test-")));
+});
+afterEach(() => rmSync(archive.folder, { recursive: true, force: true }));
+
+/** Each hour one, with the sequences of a stream that another ledger shares. */
+function storedOf(commits: readonly Buffer[]): StoredCommit[] {
+  return commits.map((bytes, i) => ({ seq: 2 * i + 1, id: `id-${i}`, storedAt: startedAt + i * hourMs, bytes }));
+}
+
+async function* some(commits: readonly StoredCommit[]): AsyncGenerator<StoredCommit> {
+  yield* commits;
+}
+
+/** The commits `from` to `to`, by number. */
+const add = (commits: readonly StoredCommit[], from: number, to: number): Promise<Manifest | undefined> =>
+  archive.add(some(commits.slice(from - 1)), { pool, lastSeq: commits[to - 1]!.seq, bytesMax: 1e9 });
+
+async function read(stream: readonly StoredCommit[], afterSeq = 0): Promise<string[]> {
+  const found: string[] = [];
+  const stored = some(stream.filter(({ seq }) => seq > afterSeq));
+  for await (const { seq, id, storedAt, bytes } of archive.whole(pool, stored, afterSeq))
+    found.push(`${seq} ${id} ${storedAt} ${Buffer.from(bytes).toString()}`);
+  return found;
+}
+const lines = (commits: readonly StoredCommit[]): string[] =>
+  commits.map(({ seq, id, storedAt, bytes }) => `${seq} ${id} ${storedAt} ${Buffer.from(bytes).toString()}`);
+
+test("gives archived commits where the stream has none, byte for byte, from any place", async () => {
+  for (const [from, to] of [
+    [1, 20],
+    [21, 40],
+  ] as const)
+    expect(await add(all, from, to)).toMatchObject({ first: { n: from }, last: { n: to } });
+  expect(await read(all.slice(40))).toEqual(lines(all));
+  expect(await read(all.slice(40), all[9]!.seq)).toEqual(lines(all.slice(10)));
+  expect(await read(all.slice(40), all[19]!.seq)).toEqual(lines(all.slice(20)));
+  expect(await read(all.slice(40), all[49]!.seq)).toEqual(lines(all.slice(50)));
+  // A part of what is archived is still in the stream, or is purged while it is read.
+  expect(await read(all.slice(30))).toEqual(lines(all));
+  expect(await read([...all.slice(0, 10), ...all.slice(35)])).toEqual(lines(all));
+  expect((await archive.at(pool, all[25]!.seq))?.id).toBe("id-25");
+});
+
+test("reads each commit once if segments overlap, as after a crash of the archiver", async () => {
+  await add(all, 1, 20);
+  await add(all, 1, 30);
+  await add(all, 21, 40);
+  expect(await read(all.slice(40))).toEqual(lines(all));
+});
+
+test("takes the segments of this ledger, not those of an earlier one of the pool", async () => {
+  const earlier = storedOf(makeLedger(60, { seed: 2 }));
+  await add(earlier, 1, 20);
+  await add(all, 1, 20);
+  expect(await read(all.slice(20))).toEqual(lines(all));
+  expect(await read(earlier.slice(20))).toEqual(lines(earlier));
+  await archive.setAside(pool);
+  expect(archive.segments(pool)).toEqual([]);
+  expect(archive.pools()).toEqual([expect.stringMatching(/^shop\.\d+$/)]);
+  await archive.remove(pool);
+  expect(archive.pools()).toEqual([]);
+});
+
+test("ends a segment by its bytes, and writes no file without commits", async () => {
+  const segment = await archive.add(some(all), { pool, lastSeq: 1e9, bytesMax: 10_000 });
+  expect(segment!.bytes).toBeGreaterThanOrEqual(10_000);
+  expect(segment!.last.n).toBeLessThan(40);
+  expect(await archive.add(some(all), { pool, lastSeq: 0, bytesMax: 1e9 })).toBeUndefined();
+  expect(readdirSync(join(archive.folder, pool))).toHaveLength(2);
+});
+
+test("archives no range with a gap", async () => {
+  await expect(add(all.toSpliced(10, 1), 1, 20)).rejects.toThrow("The commit at sequence 23 does not follow");
+  expect(archive.segments(pool)).toEqual([]);
+});
+
+test("removes old segments, and tells how long the disk will last", async () => {
+  expect(await daysLeft(archive)).toBeUndefined();
+  const [first, second] = [await add(all, 1, 20), await add(all, 21, 45)];
+  const left = await daysLeft(archive);
+  const perDay = ((first!.fileBytes + second!.fileBytes) * 24) / 44;
+  expect(left?.bytesPerDay).toBeCloseTo(perDay);
+  expect(left?.days).toBe(Math.floor(left!.freeBytes / perDay));
+  await archive.removeOlder(pool, all[20]!.storedAt);
+  expect(archive.segments(pool)).toEqual([second]);
+  expect(readdirSync(join(archive.folder, pool))).toHaveLength(2);
+});
