@@ -1,4 +1,4 @@
-// The recorded fact that a range of the ledger is in the archive. Only that permits to purge the range from the stream.
+// The recorded fact that a range of the ledger is in the archive. Only then may the range be purged from the stream.
 import { z } from "zod";
 
 export const segmentArchivedSchema = z.strictObject({
@@ -8,6 +8,6 @@ export const segmentArchivedSchema = z.strictObject({
   sequence: z.int().describe("Of the last commit, in the stream."),
   hash: z.string().describe("base64url SHA-256 of the segment's lines."),
   snapshot: z.string().describe("base64url SHA-256 of a snapshot that has these commits."),
-  inert: z.literal(true).describe("Nothing is decided by it: a reader that does not know it goes on."),
+  inert: z.literal(true).describe("It decides nothing: a reader that does not know it may skip it."),
 });
 export type SegmentArchived = z.infer<typeof segmentArchivedSchema>;

@@ -1,5 +1,5 @@
-// Words and forms that need no schema. The command line uses them, and it must not load the schemas: they would take
-// longer to load than all else that a command needs.
+// Words and forms that need no schema. The command line uses them without the schemas, which would take longer to load
+// than everything else that a command needs.
 
 /** Of a pool's name. */
 export const poolNamePattern = /^[a-z0-9][a-z0-9-]{0,62}$/;

@@ -69,7 +69,10 @@ export const overNats = {
   },
 };
 
-/** What a NATS server accepts if its configuration says nothing. Every answer fits, unless it has very many entries. */
+/**
+ * The size that a NATS server accepts if its configuration names none. Every answer fits, unless it has very many
+ * entries.
+ */
 const payloadBytesUsual = 1024 ** 2;
 
 /** The login of the HTTP service. It alone may send requests for other users. */

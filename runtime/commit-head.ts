@@ -1,4 +1,4 @@
-// What a commit says at its beginning, without parsing all of it: its number, and the hash of the commit before it.
+// The beginning of a commit, read without parsing all of it: its number, and the hash of the commit before it.
 const begins = /^\{"v":\d+,"n":(\d{1,16}),"prev":"([\w-]*)"/;
 
 /** Undefined: these are not the bytes of a commit. */

@@ -37,7 +37,7 @@ export type Config = {
   /** A file whose modification time shows that the process is healthy. */
   readonly aliveFile?: string | undefined;
   readonly ledgerBytesMax: number;
-  /** What the stream keeps of ledgers. Older commits are in the archive. */
+  /** The part of ledgers that the stream keeps. Older commits are in the archive. */
   readonly ledgerKeepBytes: number;
   readonly ledgerKeepDays: number;
   /** A folder. */

@@ -152,8 +152,8 @@ export class Loop {
   }
 
   /**
-   * Stops when nothing is left to decide, or a little after the given time. Resolves then: the events of the last turn are
-   * stored, and its answers given.
+   * Stops when nothing is left to decide, or a little after the given time. Resolves then: the events of the last turn
+   * are stored, and its answers given.
    */
   async finish(withinMs: number): Promise<void> {
     if (this.#state === "idle" || this.#state === "stopped") return this.stop();

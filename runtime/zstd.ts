@@ -16,7 +16,7 @@ export function decompressed(pieces: Pieces): AsyncIterable<Buffer> {
   return pipeline(Readable.from(pieces), createZstdDecompress(), () => {}); // Likewise.
 }
 
-/** Without their ends. What follows the last end is a line if there is any. */
+/** Without their ends. A text after the last end is a line, too. */
 export async function* linesOf(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   let begun: Buffer[] = [];
   for await (const piece of pieces) {

@@ -1,5 +1,5 @@
-// The archive: the past of ledgers in files, in a folder for each pool. Only ranges that are verified get a manifest, and
-// only what has a manifest is read.
+// The archive: the past of ledgers in files, in a folder for each pool. Only ranges that are verified get a manifest,
+// and only ranges with a manifest are read.
 import { mkdirSync, readdirSync } from "node:fs";
 import { rename, rm } from "node:fs/promises";
 import { join } from "node:path";

@@ -1,6 +1,5 @@
-// A segment: a range of a ledger in a file, one commit on a line, compressed with zstd. A line also has what the stream
-// knew of the commit. So the stream can be made again, and nothing that names a sequence becomes wrong. Beside the file is
-// its manifest.
+// A segment: a range of a ledger in a file, one commit on a line, compressed with zstd. A line also has the stream's
+// own record of the commit. So the stream can be made again with the same sequences. The manifest is beside the file.
 import { createHash, type Hash } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
 import { rename, rm } from "node:fs/promises";
@@ -49,8 +48,8 @@ export function nameOf({ first, last, head }: Manifest): string {
 }
 
 /**
- * Writes the commits, up to the sequence `lastSeq` or until there are `bytesMax` bytes of lines. The file is read again and
- * compared before it gets its name. Undefined if there are no such commits.
+ * Writes the commits, up to the sequence `lastSeq` or until there are `bytesMax` bytes of lines. The file is read again
+ * and compared before it gets its name. Undefined if there are no such commits.
  * @throws Fault "stop-damaged" if the commits are not a range, "fix-setup" if the file cannot be written.
  */
 export async function writeSegment(
@@ -85,7 +84,9 @@ export async function writeSegment(
   }
 }
 
-/** @throws Fault "stop-damaged", at the end at the latest, if the file does not have the lines that its manifest names. */
+/**
+ * @throws Fault "stop-damaged", at the end at the latest, if the file does not have the lines that its manifest names.
+ */
 export async function* readSegment(folder: string, manifest: Manifest): AsyncGenerator<StoredCommit> {
   for await (const line of linesIn(join(folder, `${nameOf(manifest)}${fileEnd}`), manifest)) yield commitIn(line);
 }
@@ -95,7 +96,7 @@ export async function removeSegment(folder: string, manifest: Manifest): Promise
   for (const end of [manifestEnd, fileEnd]) await rm(join(folder, `${nameOf(manifest)}${end}`), { force: true });
 }
 
-/** What is known of the lines so far. */
+/** The known facts about the lines so far. */
 class Range {
   readonly #hash: Hash = createHash("sha256");
   bytes = 0;

@@ -52,7 +52,7 @@ export function askOver(bus: Bus, ledgers: Ledgers, notices?: Pick<Notices, "onN
     const until = performance.now() + answerMs + waitMs;
     const line = { bus, verb, pool, user, until };
     const isKept = bytes <= (waitMs > 0 ? keptBytesMax.waiting : keptBytesMax.other);
-    // What is not kept here must not be kept by a function that waits, either.
+    // A function that waits must not keep a text that is not kept here.
     return answerOf(line, { first: sendOnce(line, text), waitMs, kept: isKept ? text : undefined });
   };
 

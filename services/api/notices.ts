@@ -1,4 +1,4 @@
-// Hears which pools have a new leader. It does not have the requests that the last one left unanswered.
+// Hears which pools have a new leader. A new leader does not have the requests that the last one left unanswered.
 import { noticeIn } from "../../protocol/notice.ts";
 import { noticeSubject, noticeSubjects } from "../../protocol/subjects.ts";
 import type { Bus } from "../../runtime/bus.ts";

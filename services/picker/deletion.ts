@@ -1,5 +1,5 @@
-// Deletes a closed pool: its ledger, its snapshots, and the sealed credentials of its proxies. The ledger is claimed first. So another
-// picker that opens the pool at the same moment fails, and begins a new ledger afterwards.
+// Deletes a closed pool: its ledger, its snapshots, and the sealed credentials of its proxies. The ledger is claimed
+// first. So another picker that opens the pool at the same moment fails, and begins a new ledger afterwards.
 //
 // The ledger goes last. If the deletion fails before that, the pool is still closed, and can be deleted again.
 import { invalid, type Refusal, refuse } from "../../protocol/refusal.ts";

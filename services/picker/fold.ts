@@ -53,7 +53,7 @@ export async function goOnFrom(
   return { state, seq, hash, witnessedHash, time };
 }
 
-/** A snapshot is only a cache: whatever is wrong with one, the ledger decides. */
+/** A snapshot is only a cache: if anything is wrong with it, the ledger decides. */
 export async function recovered(ports: Omit<FoldPorts, "key">): Promise<Fold> {
   const { pool, snapshots } = ports;
   const tried = new Set<string>();

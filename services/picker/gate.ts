@@ -24,7 +24,7 @@ export interface Handed {
   from?: Sender | undefined;
 }
 
-/** What is behind the gate. */
+/** The leader behind the gate. */
 export interface Hall {
   admits(verb: LeaderVerb, unread: Unread): boolean;
   take(verb: LeaderVerb, asked: Asked, from: Sender): Promise<void> | void;
@@ -75,7 +75,7 @@ export class Gate {
     return this.#subscribed;
   }
 
-  /** Passes on what has come, and then all that comes. @param first called before. */
+  /** Passes on the requests that have come, and then all that come. @param first called before. */
   open(hall: Hall, first = (): void => {}): void {
     if (this.#isOver) return;
     this.#hall = hall;
@@ -116,7 +116,7 @@ export class Gate {
     this.#keptBytes = 0;
   }
 
-  /** Resolves when all that clients have sent here has come, and nothing more will. Returns what was noted. */
+  /** Resolves when all requests that clients have sent here have come, and no more will. Returns the noted ones. */
   async shut(): Promise<string[]> {
     await drained(this.#ports.front, this.#subscriptions.splice(0));
     return this.#noted ?? [];

@@ -1,7 +1,8 @@
 // A planned change of leader. The leader of a pool asks which picker takes over. The first that has folded the ledger
-// becomes its successor. It subscribes to the pool's subjects, and keeps what comes. Then the leader lets no further
-// request in, decides and answers all that it has, and takes no further turn. It hands over the requests that wait, and
-// says which requests have come to both. The successor claims the ledger, and decides the remaining ones.
+// becomes its successor. It subscribes to the pool's subjects, and keeps the requests that come. Then the leader lets
+// no further request in, decides and answers all that it has, and takes no further turn. It hands over the requests
+// that wait, and says which requests have come to both. The successor claims the ledger, and decides the remaining
+// ones.
 //
 // Nothing here is needed for safety: the ledger lets one picker claim it, whatever becomes of these messages.
 import type { Msg, Subscription } from "@nats-io/transport-node";
@@ -14,7 +15,7 @@ import type { Caller } from "./inbox.ts";
 import type { Leader } from "./leader.ts";
 import type { Prepared, Served } from "./serving.ts";
 
-/** What a leader leaves to its successor. */
+/** The estate that a leader leaves to its successor. */
 interface Estate {
   /** Requests that have come to both, and that the leader has taken. */
   noted: string[];
@@ -59,7 +60,7 @@ export async function handOver(
   const until = performance.now() + settleMsMax;
   while (gate.unanswered > countWaiting(leader) && performance.now() < until) await pause(settlePauseMs);
   const leftMs = Math.max(0, until - performance.now());
-  // If its last commit has no result, it does not know what it should hand over.
+  // If its last commit has no result, it does not know which requests to hand over.
   if (!(await within(leftMs + stepMs, leader.finish(leftMs)))) return;
   const waiting = waitingAt(leader);
   let isTaken = isReady;
@@ -153,7 +154,7 @@ export class Successor {
   }
 
   /**
-   * Called when the ledger is folded. Resolves with what the leader leaves, or undefined if it leaves nothing.
+   * Called when the ledger is folded. Resolves with the leader's estate, or undefined if it leaves nothing.
    * @param onChosen called if it becomes the successor, before the leader lets no further request in.
    * `isChosen`: it has become the successor. Without an estate the leader is gone.
    */

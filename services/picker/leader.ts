@@ -1,8 +1,8 @@
 // The leader of one pool. It claims a folded ledger, and then runs the engine's turns, with outcomes from a feed and
 // requests that are already parsed. A turn's events are committed. Requests are answered when the commit is stored.
-// It tells its listener "claimed" when the claim is stored and announced, "caughtUp" when every outcome stored before is
-// ingested, and how it ends (`LeaderEvent`), unless `stop` ends it. Then it answers and commits nothing any more.
-// A turn that throws breaks it, because its state may be wrong. Nothing of that turn is stored.
+// It tells its listener "claimed" when the claim is stored and announced, "caughtUp" when every outcome stored before
+// is ingested, and how it ends (`LeaderEvent`), unless `stop` ends it. Then it answers and commits nothing any more. A
+// turn that throws breaks it, because its state may be wrong. Nothing of that turn is stored.
 import { randomBytes } from "node:crypto";
 import { refuse } from "../../protocol/refusal.ts";
 import { type Draft, Loop, type Owner } from "../../runtime/loop.ts";

@@ -296,7 +296,7 @@ export class Leadership {
     this.#purged.clear();
     for (const [pool, n] of commits) {
       const led = this.#led(pool);
-      // What is archived by now may have been purged.
+      // Commits that are archived by now may have been purged.
       const stored = n - (led?.leader.state.archived.n ?? n);
       const found = sizes.get(pool) ?? 0;
       if (found >= stored) continue;

@@ -74,7 +74,7 @@ export class Peers {
 
   /**
    * Passes a request on to the picker that leads the pool.
-   * @param given.waitMs between two leaders it waits so long for the next one. Absent: a little.
+   * @param given.waitMs between two leaders it waits this long for the next one. Absent: a little.
    */
   async ask(pool: string, asked: Passed, { waitMs = leaderlessMsMax } = {}): Promise<object> {
     const until = performance.now() + waitMs;

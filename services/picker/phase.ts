@@ -9,7 +9,7 @@ export function phaseOf(life: SnapshotFrom<typeof poolMachine>): Phase | undefin
   const { served } = life.context;
   const name = typeof life.value === "string" ? life.value : Object.values(life.value).join(" ");
   const { last, state } = served?.leader ?? {};
-  // Reading a ledger takes its time, also in a queue of many pools. It gives up by itself if nothing comes.
+  // Reading a ledger takes a while, even more so in a queue of many pools. It gives up by itself if nothing comes.
   const progress =
     name === "folding" || name === "inheriting" ? undefined : `${last?.seq ?? 0} ${state?.cursor.seq ?? 0}`;
   return { name: names[name] ?? name, progress };

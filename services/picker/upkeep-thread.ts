@@ -1,5 +1,6 @@
 // The thread that keeps the past of one pool (see upkeep.ts). It folds the ledger from the last snapshot, stores a new
-// one, and writes what the stream need no longer keep to the archive, one segment per request. An absent piece is the end.
+// one, and writes the commits that the stream need no longer keep to the archive, one segment per request. An absent
+// piece is the end.
 import { parentPort, workerData } from "node:worker_threads";
 import { ledgerStream, ledgerSubject } from "../../protocol/subjects.ts";
 import { Archive } from "../../runtime/archive/archive.ts";
@@ -17,7 +18,7 @@ export interface UpkeepJob {
   natsUrl: string;
   caFile: string | undefined;
   archiveFolder: string;
-  /** What the stream keeps. */
+  /** The bounds of the part that the stream keeps. */
   keepBytes: number;
   keepMs: number;
   /** How long the archive keeps commits. Undefined: for ever. */
@@ -80,7 +81,8 @@ async function* keep(): AsyncGenerator<NonNullable<UpkeepPiece>, undefined> {
 async function notKept(bus: Bus, after: number): Promise<number> {
   const { keepBytes, keepMs, pool } = job;
   const { bytes, messages, first_seq, last_seq } = (await streamInfo(bus, ledgerStream)).state;
-  // All ledgers give up the same time. Messages are taken to have the same size, and the newest ones to be without gaps.
+  // All ledgers give up the same time. Messages are taken to have the same size, and the newest ones to be without
+  // gaps.
   const kept = bytes <= keepBytes ? messages : Math.ceil((messages * keepBytes * keptShare) / bytes);
   const bySize = bytes <= keepBytes ? 0 : last_seq - kept;
   const start_time = new Date((await brokerNow(bus, ledgerStream)) - keepMs).toISOString();

@@ -1,7 +1,7 @@
-// Keeps the past of the pools that are led here. A thread makes a snapshot when enough has been committed since the last
-// one, and moves what the stream need no longer keep to the archive. The leader notes each archived segment in the ledger.
-// Only then is the stream purged below it, in steps, and never of what follows the snapshot. One pool is looked after at
-// a time.
+// Keeps the past of the pools that are led here. A thread makes a snapshot when enough has been committed since the
+// last one, and moves the commits that the stream need no longer keep to the archive. The leader notes each archived
+// segment in the ledger. Only then is the stream purged below it, in steps. Commits after the snapshot are never
+// purged. One pool is looked after at a time.
 //
 // Without it a pool goes on: its ledger grows, and the next leader folds more of it.
 import type { Logger } from "pino";
@@ -41,9 +41,9 @@ const lookMs = 5000;
 /** Folding this much takes about a second. */
 const eventsMax = 200_000;
 const commitsMax = 20_000;
-/** A stream that is over its bound is looked after if there is this much more. */
+/** A stream that is over its bound is looked after once it has grown by this much. */
 const commitsMin = 1000;
-/** After each job there is a pause of so many times its duration, and each hour a look at the age of commits. */
+/** After each job there is a pause of this many times its duration. The age of commits is checked once an hour. */
 const pauseFactor = 3;
 const ageLookMs = 3_600_000;
 const megabytesMax = 8192;
@@ -91,7 +91,10 @@ export class Upkeep {
     if (!this.#stopping.signal.aborted) this.start();
   }
 
-  /** Makes a snapshot of the pool, and archives what the stream need not keep. @throws if it fails; nothing is lost. */
+  /**
+   * Makes a snapshot of the pool, and archives the commits that the stream need not keep. @throws if it fails; nothing
+   * is lost.
+   */
   async lookAfter({ pool, leader }: { pool: string; leader: Leader }): Promise<void> {
     const { settings, log } = this.#ports;
     const job: UpkeepJob = { pool, ...settings };
@@ -129,7 +132,7 @@ export class Upkeep {
     });
   }
 
-  /** Removes what comes before a sequence. In one go, it would hold up commits. */
+  /** Removes the messages before a sequence, in steps. Removing all of them in one go would hold up commits. */
   async #purge(pool: string, before: number): Promise<void> {
     const { bus, clock } = this.#ports;
     const subject = ledgerSubject(pool);

@@ -56,7 +56,7 @@ test("sends a request without an answer to the new leader at once, with the time
   expect(await asked).toEqual({ leaseId: "l_1" });
 });
 
-test("repeats nothing for a term that it knows, for another pool, or what any picker answers", async () => {
+test("repeats nothing for a term that it knows, for another pool, or for a verb that any picker answers", async () => {
   const { sent, notice, ask } = service();
   notice("shop", 2);
   const asked = [ask({ verb: "renew" }), ask({ verb: "pool.get" })];

@@ -3,7 +3,7 @@
 import { expect, test } from "vitest";
 import { runChaos } from "./run.ts";
 
-/** Each kind of fault comes, and few processes start, which is what costs. */
+/** Each kind of fault comes, and few processes start, because their starts cost the most. */
 const seed = 13517;
 
 test("a minute of faults breaks no limit, loses no acknowledged lease, grants none twice, and the service recovers", async () => {

@@ -18,8 +18,8 @@ export type Fault =
   | { kind: "payload"; bytesMax: number };
 
 /**
- * `cut`: ends abruptly. `half-open`: stays open, and nothing comes through. `full`: the same, and its buffers are full of
- * bytes that it has to send. `deaf`: what it sends arrives, and no answer comes back.
+ * `cut`: ends abruptly. `half-open`: stays open, and nothing comes through. `full`: the same, and its buffers are full
+ * of bytes that it has to send. `deaf`: what it sends arrives, and no answer comes back.
  */
 export type Break = "cut" | "half-open" | "full" | "deaf";
 

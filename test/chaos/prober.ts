@@ -1,5 +1,5 @@
-// Clients that ask again and again, over NATS and over HTTP, and so tell when the service serves. They keep every lease
-// that they were given.
+// Clients that ask again and again, over NATS and over HTTP. Their answers show when the service serves. They keep
+// every lease that they were given.
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { LeaseReply } from "../../protocol/lease.ts";

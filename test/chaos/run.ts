@@ -1,5 +1,5 @@
-// Chaos: real processes under load, one fault after the other, and an observer at the target that does not depend on the
-// service. docs/chaos.md says what is done and what is checked.
+// Chaos: real processes under load, one fault after the other, and an observer at the target that does not depend on
+// the service. docs/chaos.md lists the faults and the checks.
 //
 //   npm run chaos -- --minutes 10 --seed 7
 //
@@ -60,7 +60,7 @@ export interface Outcome {
   /** Sentences, each with its evidence. If empty, all promises were kept. */
   findings: string[];
   faults: number;
-  /** What the service and the workers said. */
+  /** The output of the service and the workers. */
   said: string;
 }
 
@@ -191,7 +191,10 @@ async function openPools(stage: Stage): Promise<void> {
   await nats.close();
 }
 
-/** What the target saw and the clients were told, compared with the ledgers; and what the audit's checker finds there. */
+/**
+ * Compares the target's requests and the clients' answers with the ledgers, and adds the findings of the audit's
+ * checker.
+ */
 async function examine({
   stage,
   target,

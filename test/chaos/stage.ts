@@ -1,4 +1,4 @@
-// What a chaos run disturbs: two pickers, the API and a broker, each a process, and a relay before each client of the
+// The stage of a chaos run: two pickers, the API and a broker, each a process, and a relay before each client of the
 // broker. The pickers share a data directory, as on one machine.
 import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";

@@ -11,7 +11,7 @@ const begun = /[\dT:.-]{1,32}$/;
 export class SteppedClock {
   readonly #steps: { at: number; byMs: number }[] = [];
 
-  /** From now on it shows so much more. @param byMs whole seconds. */
+  /** From now on it shows this much more. @param byMs whole seconds. */
   step(byMs: number): void {
     this.#steps.push({ at: Date.now(), byMs });
   }

@@ -7,7 +7,7 @@ import type { Fault, Part } from "./faults.ts";
 import type { Stage } from "./stage.ts";
 
 export interface Struck {
-  /** Throws until the service shows what it must before the fault is undone. Absent: it serves. */
+  /** Throws until the service shows the effect that it must show before the fault is undone. Absent: it serves. */
   shows?: () => Promise<void> | void;
   /** Undoes it. Absent: nothing is left of it. */
   undo?: () => Promise<void> | void;

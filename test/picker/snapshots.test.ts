@@ -80,7 +80,7 @@ const chunks = async (): Promise<[subject: string, count: number][]> => {
   return Object.entries(state.subjects ?? {});
 };
 
-test("folds only what comes after the newest snapshot", async () => {
+test("folds only the commits after the newest snapshot", async () => {
   expect(await snapshots.of(pool)).toEqual([]);
   for (const n of [100, 200]) await save(commits, n);
   await recover(commits);

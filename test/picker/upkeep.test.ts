@@ -1,5 +1,5 @@
-// A pool's past is kept: a snapshot, the archive, and a stream that was purged below both. The ledger is a made one in a
-// real stream, and its leader a real one.
+// A pool's past is kept: a snapshot, the archive, and a stream that was purged below both. The ledger is a made one in
+// a real stream, and its leader a real one.
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -84,7 +84,7 @@ async function commitsOf(from: JetStreamLedger, afterSeq = 0): Promise<Read[]> {
 
 const numbersIn = (commits: readonly Read[]): number[] => commits.map(({ text }) => decodeCommit(text).n);
 
-/** What the stream itself has. */
+/** The commits in the stream itself. */
 const stored = (): Promise<Read[]> => commitsOf(ledgerWith(new Archive(join(folder, "none"))));
 
 function upkeep(keepBytes: number): Upkeep {

@@ -1,5 +1,5 @@
-// Snapshots in the simulator. About half of the leaders start from one, which was made at any commit. Then everything that
-// is checked of a run checks what follows from it.
+// Snapshots in the simulator. About half of the leaders start from one, which was made at any commit. All checks of a
+// run then also check the effects of snapshots.
 import { decodeCommit } from "../../events/commit.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
 import { hashOf } from "../../runtime/loop.ts";

@@ -172,7 +172,9 @@ function copyOf(state: PoolState): PoolState {
   return state.commits === 0 ? new PoolState("") : restore(structuredClone(snapshotOf(state)));
 }
 
-/** All events but signatures and the archive's, which belong to one history, and tokens, which are not decided again. */
+/**
+ * All events but signatures and the archive's, which belong to one history, and tokens, which are not decided again.
+ */
 function pictureOf(events: readonly Event[]): string {
   const decided = events.filter(({ type }) => !ofOneHistory.has(type) && !tokenTypes.has(type));
   return JSON.stringify(
