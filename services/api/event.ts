@@ -18,6 +18,8 @@ import { shownCommit } from "./shown-commit.ts";
 
 /** Proxies and load balancers consider a silent connection dead after half a minute. This is less. */
 const heartbeatMs = 10_000;
+/** A user who was removed, or has a new key, is cut off within this time. */
+const knownMs = 1000;
 /** A client that reads nothing for this long is cut off. It can reconnect and continue where it was. */
 const stalledMsMax = 30_000;
 const retryMs = 1000;
@@ -102,11 +104,16 @@ async function write(
   gone: AbortController,
 ): Promise<void> {
   const heartbeat = setInterval(() => {
-    // Its user was removed, or has a new key.
-    if (!isKnown()) return gone.abort();
     if (stream.writableLength === 0) stream.write(":\n\n");
   }, heartbeatMs);
-  gone.signal.addEventListener("abort", () => clearInterval(heartbeat));
+  const looking = setInterval(() => {
+    if (!isKnown()) gone.abort();
+  }, knownMs);
+  const end = (): void => {
+    clearInterval(heartbeat);
+    clearInterval(looking);
+  };
+  gone.signal.addEventListener("abort", end);
   try {
     stream.write(`retry: ${retryMs}\n\n`);
     for await (const { seq, bytes } of messages) {
@@ -120,7 +127,7 @@ async function write(
       if (!hasRoom) await roomIn(stream, gone);
     }
   } finally {
-    clearInterval(heartbeat);
+    end();
   }
 }
 

@@ -5,17 +5,27 @@ import { placeAfter } from "./sorted.ts";
 
 const prefix = "p_";
 
+/** Characters that are told apart. */
+const characters = 128;
+
+interface Bucket {
+  ids: string[];
+  inOrder: boolean;
+}
+
 export class Ids {
-  readonly #buckets: { ids: string[]; inOrder: boolean }[] = [];
+  /** By the first character, then by the second. Made when they are needed: most pools are small. */
+  readonly #rows: ((Bucket | undefined)[] | undefined)[] = emptyRow();
 
   add(id: string): void {
-    const bucket = this.#at(bucketOf(id));
+    const place = bucketOf(id);
+    const bucket = this.#at(place) ?? this.#make(place);
     bucket.inOrder = bucket.ids.length === 0;
     bucket.ids.push(id);
   }
 
   delete(id: string): void {
-    const { ids } = this.#at(bucketOf(id));
+    const ids = this.#at(bucketOf(id))?.ids ?? [];
     const place = ids.indexOf(id);
     if (place >= 0) ids.splice(place, 1);
   }
@@ -25,7 +35,11 @@ export class Ids {
     const isWithin = after?.startsWith(prefix) === true;
     if (after !== undefined && !isWithin && after > prefix) return;
     const first = isWithin ? bucketOf(after) : 0;
-    for (let place = first; place < this.#buckets.length; place++) {
+    for (let place = first; place < characters * characters; place++) {
+      if (this.#rows[Math.floor(place / characters)] === undefined) {
+        place += characters - 1 - (place % characters); // To the last place of its row.
+        continue;
+      }
       const ids = this.#inOrder(place);
       const from = place === first && isWithin ? placeAfter(ids, after) : 0;
       for (let i = from; i < ids.length; i++) yield ids[i]!; // Below the length.
@@ -34,23 +48,36 @@ export class Ids {
 
   #inOrder(place: number): readonly string[] {
     const bucket = this.#at(place);
+    if (bucket === undefined) return [];
     if (!bucket.inOrder) bucket.ids.sort();
     bucket.inOrder = true;
     return bucket.ids;
   }
 
-  #at(place: number) {
-    // Without gaps, or the array would become a dictionary.
-    while (this.#buckets.length <= place) this.#buckets.push({ ids: [], inOrder: true });
-    return this.#buckets[place]!; // Just made.
+  #make(place: number): Bucket {
+    const at = Math.floor(place / characters);
+    const row = this.#rows[at] ?? emptyRow();
+    const bucket = { ids: [], inOrder: true };
+    row[place % characters] = bucket;
+    this.#rows[at] = row;
+    return bucket;
   }
+
+  #at(place: number): Bucket | undefined {
+    return this.#rows[Math.floor(place / characters)]?.[place % characters];
+  }
+}
+
+/** Without gaps, or it would become a dictionary. */
+function emptyRow<Value>(): (Value | undefined)[] {
+  return Array.from({ length: characters }, () => undefined);
 }
 
 /** By the two characters after the prefix, in their order. Any text has a bucket. */
 function bucketOf(id: string): number {
-  return rank(id, prefix.length) * 128 + rank(id, prefix.length + 1);
+  return rank(id, prefix.length) * characters + rank(id, prefix.length + 1);
 }
 
 function rank(id: string, place: number): number {
-  return place < id.length ? Math.min(id.charCodeAt(place), 127) : 0;
+  return place < id.length ? Math.min(id.charCodeAt(place), characters - 1) : 0;
 }

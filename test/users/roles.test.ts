@@ -226,7 +226,9 @@ test("a follower of events is cut off when its user is removed", { timeout: 40_0
   const followed = await fetch(`${remuda.httpUrl}/v1/pools/web/events`, { headers });
   expect(followed.status).toBe(200);
   await runCommand(["user", "remove", "eve"], { dataDir });
+  const removedAt = performance.now();
   expect(await followed.text()).toMatch(/^retry: /); // It ends.
+  expect(performance.now() - removedAt).toBeLessThan(8000); // Before the next comment is sent.
 });
 
 test("`user list` shows roles and pools, and `user rotate` gives new secrets", async () => {
