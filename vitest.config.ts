@@ -26,6 +26,8 @@ export default defineConfig({
     // Real brokers and real processes: more than two files at once make a 2-core machine miss its own deadlines. Three
     // were tried, and took no less time.
     maxWorkers: 2,
+    // Within a file, too: each of the tests that run at the same time has a thread of its own.
+    maxConcurrency: 2,
     // The files of a worker share its modules, its services and the thread of its commands: loading the modules anew
     // takes a second and a half of a core for each file, and starting a service takes more than two.
     isolate: false,

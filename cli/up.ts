@@ -39,12 +39,12 @@ const say = (line: string): void => void process.stderr.write(`remuda: ${line}\n
 
 export async function up(config: Config, env: NodeJS.ProcessEnv, { demo = false } = {}): Promise<void> {
   if (demo) checkDemo();
+  await checkSettings(config, say); // Before anything is started.
   const logOf = logsOf(config);
   const defects = watchDefects(logOf("up"));
   const stopping: Stop[] = [];
   onSignals(() => stopAll(stopping));
   try {
-    await checkSettings(config, say); // Before anything is started.
     const refused = refusedLogins(config, logOf("api"));
     stopping.push(() => refused.close());
     const broker =

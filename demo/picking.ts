@@ -2,7 +2,6 @@
 // result afterwards.
 import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { connect as connectRemuda } from "../client/client.ts";
 import type { Limit } from "./target.ts";
 
 export interface Picked {
@@ -103,6 +102,7 @@ async function redis({ proxies, worker, limit, windowMs, redisPort = 6379 }: Pic
  * and reports.
  */
 async function remuda({ natsUrl }: PickingOptions): Promise<Picking> {
+  const { connect: connectRemuda } = await import("../client/client.ts"); // The other kinds do not wait for it.
   const client = await connectRemuda({ natsUrl, retryMs: 60_000 });
   const reports = new Set<Promise<unknown>>();
   return {

@@ -127,12 +127,12 @@ test("reports an invalid data directory in a sentence, for every command", async
   const file = join(folder, "file");
   await writeFile(file, "");
   for (const args of [["audit", "key"], ["lease"], ["user", "list"], ["doctor"], ["up"]]) {
-    const { code, stderr } = await runCli(args, { dataDir: file });
+    const { code, stderr } = await runCommand(args, { dataDir: file });
     expect({ args, code }).toEqual({ args, code: 2 });
     expect(stderr).toMatch(/^remuda: [^\n]*file[^\n]* cannot be (read|made) [^\n]*\n$/);
   }
   const env = { REMUDA_NATS_URL: "nats://127.0.0.1:4222" };
-  const { code, stderr } = await runCli(["run", "picker"], { dataDir: file, env });
+  const { code, stderr } = await runCommand(["run", "picker"], { dataDir: file, env });
   expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringMatching(/^remuda: [^\n]* cannot be [^\n]*\n$/) });
 });
 

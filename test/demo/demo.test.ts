@@ -13,8 +13,8 @@ const root = new URL("../..", import.meta.url).pathname;
  * If the machine is so busy that the service is not back within a window, no request is served. Then the demo runs
  * again.
  */
-const tries = [5, 5, 10];
-const windows = 4;
+const tries = [7, 7, 12];
+const windows = 3;
 /** For a test of anything but the load: as few processes as there can be. */
 const small = ["--proxies", "1", "--workers", "1"];
 

@@ -10,13 +10,15 @@ export interface Work {
   /** Ignore the findings of all other checkers. */
   alone?: Checker | undefined;
   /** The time for shrinking the first finding. */
-  shrinkMs?: number;
+  shrinkMs?: number | undefined;
   /** Called after each run. False stops the search. */
   onRun(told: Told): boolean;
 }
 
-/** They have loaded the packages, and wait for the next work. They do not keep the process alive. */
-const idle: Worker[] = [];
+/**
+ * They have loaded the packages and some faults, and wait for the next work. They do not keep the process alive.
+ */
+const idle: { worker: Worker; loaded: Set<string | undefined> }[] = [];
 
 /** @throws if a thread cannot load the service, for example because a fault's text is not in its source. */
 export async function runSeeds(work: Work): Promise<void> {
@@ -30,7 +32,9 @@ export async function runSeeds(work: Work): Promise<void> {
   await Promise.all(Array.from({ length: work.threads }, () => runThread()));
 
   async function runThread(): Promise<void> {
-    const worker = idle.pop() ?? begin();
+    const at = idle.findLastIndex(({ loaded }) => loaded.has(work.fault));
+    const thread = idle.splice(at, 1)[0] ?? { worker: begin(), loaded: new Set() }; // The last one if none has the fault.
+    const { worker } = thread;
     worker.ref();
     try {
       await new Promise<void>((resolve, reject) => {
@@ -52,7 +56,8 @@ export async function runSeeds(work: Work): Promise<void> {
       throw error;
     }
     worker.removeAllListeners("error").removeAllListeners("message").unref();
-    idle.push(worker);
+    thread.loaded.add(work.fault);
+    idle.push(thread);
   }
 }
 

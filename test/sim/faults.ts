@@ -3,6 +3,7 @@
 // has changed and the fault has to be written anew.
 import { readFileSync } from "node:fs";
 import { registerHooks, stripTypeScriptTypes } from "node:module";
+import { loadersOf, readSources, type Sources } from "../borders.ts";
 import { core, type Edit, type Fault } from "./edit.ts";
 import { exitFaults } from "./exit-faults.ts";
 import { tokenFaults } from "./token-faults.ts";
@@ -105,7 +106,7 @@ export const faults: Record<string, Fault> = {
       },
     ],
     by: ["rate", "token"],
-    quick: 8,
+    quick: 63,
   },
   "concurrency-off-by-one": {
     what: "one lease more than the limit is open on an exit",
@@ -196,7 +197,7 @@ export const faults: Record<string, Fault> = {
   "failures-not-checked-again": {
     what: "failures reported during a rest are not checked when it ends",
     edits: [core("decide/rest.ts", 'how: "over" });\n  restForFailures(turn, proxy, until);', 'how: "over" });')],
-    quick: 11,
+    quick: 24,
   },
   "streak-outlives-success": {
     what: "a success does not end the streak",
@@ -391,17 +392,18 @@ export const narrowed: readonly Edit[] = [
 
 /**
  * From now on, sources that this thread loads can be narrowed. A module that is imported with `?fault=name` has the
- * fault. Its own imports are loaded anew, with the fault as well. So a thread can try one fault after another, and
- * loads packages and schemas only once. Call it before the modules are loaded.
+ * fault. The edited files, and the files that load them, are loaded anew for it. All others are loaded once. Call it
+ * before the modules are loaded.
  */
 export function breakOnLoad(): void {
   const stripped = new Map<string, string>();
+  const affected = affectedBy(() => readSources(root.pathname));
   registerHooks({
     resolve(specifier, context, next) {
       const resolved = next(specifier, context);
       const fault = faultIn(context.parentURL);
       const file = fileOf(resolved.url);
-      if (fault === undefined || file === undefined || unchanging.test(file)) return resolved;
+      if (fault === undefined || file === undefined || !affected(fault).has(file)) return resolved;
       return { ...resolved, url: `${resolved.url}?fault=${fault}` };
     },
     load(url, context, next) {
@@ -427,8 +429,18 @@ function plain(source: string) {
   return { format: "module", source, shortCircuit: true };
 }
 
-/** No fault is in them, and they import nothing that a fault could be in. */
-const unchanging = /^(events|protocol|lists)\//;
+/** By fault: the edited files, and all that load them. */
+function affectedBy(read: () => Sources): (fault: string) => ReadonlySet<string> {
+  const known = new Map<string, ReadonlySet<string>>();
+  let sources: Sources | undefined;
+  return (fault) => {
+    const files = faultNamed(fault).edits.map(({ file }) => file);
+    sources ??= read();
+    const affected = known.get(fault) ?? loadersOf(sources, files);
+    known.set(fault, affected);
+    return affected;
+  };
+}
 
 function faultIn(url = "file:"): string | undefined {
   return new URL(url).searchParams.get("fault") ?? undefined;

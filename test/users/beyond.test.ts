@@ -13,7 +13,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Call, callerOf } from "../api/http.ts";
 import { runCommand } from "../kit/command.ts";
 import { usersIn } from "../kit/login.ts";
-import { type RemudaProcess, runCli, startRemuda, stopAllRemudas } from "../kit/process.ts";
+import { type RemudaProcess, startRemuda, stopAllRemudas } from "../kit/process.ts";
 import { connectRaw } from "../kit/raw-nats.ts";
 
 const folders: string[] = [];
@@ -229,7 +229,7 @@ describe("TLS", () => {
     const { privateKey } = generateKeyPairSync("ec", { namedCurve: "prime256v1" });
     await writeFile(other, privateKey.export({ type: "pkcs8", format: "pem" }));
     const said = async (env: Record<string, string>) => {
-      const { code, stderr } = await runCli(["up"], {
+      const { code, stderr } = await runCommand(["up"], {
         dataDir,
         env: { REMUDA_NATS_PORT: "0", REMUDA_HTTP_PORT: "0", ...env },
       });
