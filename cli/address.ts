@@ -14,6 +14,7 @@ export interface Address {
   natsUrl: string;
   /** Absent: HTTP does not run, or its address is unknown. */
   httpUrl?: string | undefined;
+  gatewayUrl?: string | undefined;
   /** A file with the certificates that the connections trust. */
   tlsCa?: string | undefined;
 }
@@ -44,13 +45,18 @@ export function findAddress(config: Config, as = "operator"): Address {
 
 /** The address as other machines reach it, for another user. `host` replaces the name of this machine. */
 export function addressFor(config: Config, given: { as: string; host: string | undefined }): Address {
-  const { natsUrl, httpUrl, tlsCa } = addressListened(config);
+  const { natsUrl, httpUrl, gatewayUrl, tlsCa } = addressListened(config);
   const reach = (url: string): string => atHost(url, given.host === undefined ? elsewhereOf : () => given.host ?? "");
   const { user: name, pass: password } = readNatsUrl(natsUrlAs(config, atHost(natsUrl, hereOf), given.as));
   // If there is no other login, the one in REMUDA_NATS_URL stays.
   const theirs =
     name === undefined || password === undefined ? (config.natsUrl ?? natsUrl) : withLogin(natsUrl, { name, password });
-  return { natsUrl: reach(theirs), httpUrl: httpUrl && reach(httpUrl), tlsCa };
+  return {
+    natsUrl: reach(theirs),
+    httpUrl: httpUrl && reach(httpUrl),
+    gatewayUrl: gatewayUrl && reach(gatewayUrl),
+    tlsCa,
+  };
 }
 
 function addressHere(config: Config): Address {

@@ -45,8 +45,12 @@ export function environmentOf(
       `--as: there is no user ${as}. Give client, operator, auditor, or a user that was added ("npx remuda user list").`,
     );
   }
-  const { natsUrl, httpUrl, tlsCa } = addressFor(config, { as, host: wanted.host });
+  const { natsUrl, httpUrl, gatewayUrl, tlsCa } = addressFor(config, { as, host: wanted.host });
   const overHttp = as === "auditor" || httpUrl === undefined ? {} : { url: httpUrl, key: user && keyOf(user) };
   const [REMUDA_HTTP_URL, REMUDA_HTTP_KEY] = [overHttp.url, overHttp.key];
-  return { REMUDA_NATS_URL: natsUrl, ...given({ REMUDA_HTTP_URL, REMUDA_HTTP_KEY, REMUDA_TLS_CA: tlsCa }) };
+  const REMUDA_GATEWAY_URL = as === "auditor" ? undefined : gatewayUrl;
+  return {
+    REMUDA_NATS_URL: natsUrl,
+    ...given({ REMUDA_HTTP_URL, REMUDA_GATEWAY_URL, REMUDA_HTTP_KEY, REMUDA_TLS_CA: tlsCa }),
+  };
 }

@@ -12,7 +12,7 @@ import { Fault } from "../runtime/fault.ts";
 import { replaceFile } from "../runtime/files.ts";
 import { hereOf, isLoopback } from "../runtime/host.ts";
 import { hasLogin, hostsIn, readNatsUrl, withLogin } from "../runtime/nats-url.ts";
-import { changeUsers, currentUsers, readUsers, type User, withNamed } from "../runtime/users.ts";
+import { changeUsers, currentUsers, readUsers, type User, usersByKey, withNamed } from "../runtime/users.ts";
 import type { Users } from "../services/picker/who.ts";
 
 export function usersFileOf(config: Config): string {
@@ -25,6 +25,22 @@ const builtIn = roles.map((name) => ({ name, hasKey: name in rolesOfLogins }));
 /** The role of a user as the contract names it. Undefined: it is a login of a service, or reads ledgers alone. */
 export function roleOf({ role }: Pick<User, "role">): UserRole | undefined {
   return isUserRole(role) ? role : rolesOfLogins[role];
+}
+
+/** Finds the user of a key, as the users file has it now. */
+export function userOfKeys(config: Config): (key: string) => KeyUser | undefined {
+  const userByKey = usersByKey(usersFileOf(config));
+  return (key) => {
+    const user = userByKey(key);
+    const role = user && roleOf(user);
+    return user && role && { name: user.name, role, pools: user.pools };
+  };
+}
+
+interface KeyUser {
+  name: string;
+  role: UserRole;
+  pools: readonly string[] | undefined;
 }
 
 /**

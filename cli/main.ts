@@ -42,8 +42,8 @@ program
 program
   .command("run")
   .description("run one service, with the NATS server at REMUDA_NATS_URL")
-  .addArgument(new Argument("<service>").choices(["picker", "api", "sources", "guest-token", "audit"]))
-  .action(async (service: "picker" | "api" | "sources" | "guest-token" | "audit") => {
+  .addArgument(new Argument("<service>").choices(["picker", "api", "gateway", "sources", "guest-token", "audit"]))
+  .action(async (service: "picker" | "api" | "gateway" | "sources" | "guest-token" | "audit") => {
     const settings = readConfig(process.env);
     await (await services()).run(service, settings);
     sayAlive(settings);

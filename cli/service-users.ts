@@ -10,6 +10,7 @@ import { type User, usersText } from "../runtime/users.ts";
 export const loginsOf: Readonly<Record<string, readonly string[]>> = {
   picker: ["ledger", "front", "follower", "peers"],
   api: ["http", "events"],
+  gateway: ["gateway"],
   sources: ["sources", "sources-front"],
   "guest-token": ["guest-token", "guest-token-events"],
   audit: ["audit", "auditor"],

@@ -17,12 +17,11 @@ import { Fault, messageOf } from "../runtime/fault.ts";
 import { isLoopback } from "../runtime/host.ts";
 import { openLog } from "../runtime/log.ts";
 import { maskedNatsUrl, readNatsUrl } from "../runtime/nats-url.ts";
+import type { Family } from "../runtime/prometheus.ts";
 import { loadKey } from "../runtime/secrets.ts";
 import { loadSigningKey } from "../runtime/signing-key.ts";
 import { readTls } from "../runtime/tls.ts";
-import { usersByKey } from "../runtime/users.ts";
 import { RefusedLogins } from "../runtime/users-log.ts";
-import type { HttpUser } from "../services/api/door.ts";
 import type { RunningApi } from "../services/api/server.ts";
 import type { RunningAudit } from "../services/audit/service.ts";
 import { Picker } from "../services/picker/picker.ts";
@@ -30,7 +29,8 @@ import { type PoolPort, poolsOver } from "../services/sources/pool.ts";
 import { outboundWith } from "../transport/outbound.ts";
 import { atHost, removeAddress, writeAddress } from "./address.ts";
 import { checkDemo, type Demo, demoPool, endLastDemo, startDemo } from "./demo.ts";
-import { brokerUsers, ensureUsers, natsUrlAs, needsKeys, roleOf, usersFileOf, usersOn } from "./login.ts";
+import { runningGateway } from "./gateway.ts";
+import { brokerUsers, ensureUsers, natsUrlAs, needsKeys, userOfKeys, usersOn } from "./login.ts";
 import { onSignals, type Stop, stopAll, watchDefects } from "./parts.ts";
 import { upkeepOf } from "./upkeep.ts";
 import { version } from "./version.ts";
@@ -59,21 +59,25 @@ export async function up(config: Config, env: NodeJS.ProcessEnv, { demo = false 
     stopping.push(await runningGuestToken(config, url, { log: logOf("guest-token"), defects }));
     const audit = await runningAudit(config, url, logOf("audit"));
     stopping.push(audit.stop);
-    const api = await runningApi(config, url, { log: logOf("api"), defects, refused });
+    const gateway = await runningGateway(config, url, { log: logOf("gateway"), refused });
+    stopping.push(gateway.stop);
+    const { families } = gateway;
+    const api = await runningApi(config, url, { log: logOf("api"), defects, refused, families });
     stopping.push(api.stop);
     // An error in the sources file must not make a restart fail, because then no lease could be granted.
     stopping.push(await startSources(config, url, { log: logOf("sources"), defects, mayBeWrong: true }));
     const shown = await setUpDemo(config, url, { demo, stopping });
     const listened = broker === undefined ? readNatsUrl(url).servers.join(",") : atHost(url, () => config.natsHost);
     const httpUrl = atHost(api.url, () => config.httpHost);
-    writeAddress(config, { natsUrl: listened, httpUrl, tlsCa: config.tlsCa });
+    const gatewayUrl = atHost(gateway.url, () => config.gatewayHost);
+    writeAddress(config, { natsUrl: listened, httpUrl, gatewayUrl, tlsCa: config.tlsCa });
     stopping.push(() => removeAddress(config));
     const what = broker?.how === "adopted" ? " (with the NATS server of an earlier start that was killed)" : "";
     const next =
       shown === undefined
         ? "npx remuda proxies add <file>"
         : `npx remuda exec --pool ${demoPool} -- curl -s ${shown.url}`;
-    const ready = `remuda is ready at ${maskedNatsUrl(url)} and ${api.url}${what}. Next: ${next}`;
+    const ready = `remuda is ready at ${maskedNatsUrl(url)} and ${api.url}, the gateway at ${gateway.url}${what}. Next: ${next}`;
     process.stdout.write([ready, ...(shown?.lines ?? []), ""].join("\n"));
   } catch (error) {
     await stopAll(stopping);
@@ -111,6 +115,17 @@ const alone = {
     };
     return { stop, what: `HTTP at ${api.url} for` };
   },
+  async gateway(config, url, { log }) {
+    await checkSettings(config, say);
+    const refused = refusedLogins(config, log);
+    const gateway = await runningGateway(config, url, { log, refused });
+    await gateway.ready();
+    const stop = async (): Promise<void> => {
+      await gateway.stop();
+      refused.close();
+    };
+    return { stop, what: `a gateway at ${gateway.url} for` };
+  },
   async sources(config, url, ports) {
     return { stop: await startSources(config, url, ports), what: `sources of ${config.sourcesFile} for` };
   },
@@ -144,18 +159,12 @@ function refusedLogins({ dataDir }: Config, log: Logger): RefusedLogins {
 async function runningApi(
   config: Config,
   natsUrl: string,
-  { log, defects, refused }: Ports & { refused: RefusedLogins },
+  { log, defects, refused, families }: Ports & { refused: RefusedLogins; families?: () => Family[] },
 ): Promise<RunningApi> {
   const { startApi } = await import("../services/api/server.ts");
   const { httpHost: host, httpPort: port, httpNames: names = [], tls, tlsCa: caFile } = config;
   const events = natsUrlAs(config, natsUrl, "events");
   const natsUrls = { requests: natsUrlAs(config, natsUrl, "http"), events, control: events };
-  const userByKey = usersByKey(usersFileOf(config));
-  const userOf = (key: string): HttpUser | undefined => {
-    const user = userByKey(key);
-    const role = user && roleOf(user);
-    return user && role && { name: user.name, role, pools: user.pools };
-  };
   const certificate = tls === undefined ? undefined : readTls(tls);
   return startApi({
     natsUrls,
@@ -163,7 +172,7 @@ async function runningApi(
     host,
     port,
     names,
-    userOf,
+    userOf: userOfKeys(config),
     needsKey: needsKeys(config),
     certificate,
     version: version(),
@@ -171,6 +180,7 @@ async function runningApi(
     archive: new Archive(config.archive),
     onLoginRefused: (from) => refused.note({ over: "http", host: from }),
     defects: () => defects.counts,
+    families,
   });
 }
 
@@ -188,12 +198,13 @@ async function runningGuestToken(config: Config, natsUrl: string, ports: Ports):
 
 /** Creates the users if needed. @throws Fault "fix-setup" if the settings cannot work. */
 async function checkSettings(config: Config, say: (line: string) => void): Promise<void> {
-  const { tls, natsUrl, natsUsers, natsHost, httpHost } = config;
+  const { tls, natsUrl, natsUsers, natsHost, httpHost, gatewayHost } = config;
   if (tls !== undefined) readTls(tls);
   if (natsUsers === undefined && (natsUrl === undefined || needsKeys(config))) await ensureUsers(config);
   const open = [
     ...(natsUrl === undefined && !isLoopback(natsHost) ? [`NATS (${natsHost})`] : []),
     ...(isLoopback(httpHost) ? [] : [`HTTP (${httpHost})`]),
+    ...(isLoopback(gatewayHost) ? [] : [`the gateway (${gatewayHost})`]),
   ];
   if (tls === undefined && open.length > 0) {
     say(

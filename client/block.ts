@@ -24,15 +24,15 @@ export class Block {
   readonly lease: LeaseReply;
   /** `performance.now()` at which the request was sent. */
   readonly askedAt: number;
-  readonly endsAt: number;
+  endsAt: number;
   taken = 0;
   inFlight = 0;
   /** Failures whose report is not answered yet: the proxy may be about to rest. */
   suspicions = 0;
   stopped = false;
   readonly #cuts = new Set<() => void>();
-  readonly #startBy: number;
-  readonly #timer: NodeJS.Timeout;
+  #startBy: number;
+  #timer: NodeJS.Timeout;
   readonly #onChange: () => void;
 
   /** @param onChange called when one of its requests, or a suspicion, has ended. */
@@ -41,11 +41,8 @@ export class Block {
     this.lease = lease;
     this.askedAt = askedAt;
     this.endsAt = askedAt + lease.leftMs;
-    const last = this.endsAt - Math.min(lastMsMax, lease.leftMs / lastShare);
-    // By the service's clock the request arrived at `expiresAt - leftMs`. No use begins with an expired token.
-    const tokenEnd = lease.token?.expiresAt ?? Infinity;
-    this.#startBy = Math.min(last, askedAt + tokenEnd - (lease.expiresAt - lease.leftMs));
-    this.#timer = setTimeout(() => this.#cut(), Math.max(0, this.endsAt - performance.now() - cutEarlyMs)).unref();
+    this.#startBy = this.#startByOf(lease.leftMs);
+    this.#timer = this.#cutLater();
   }
 
   get spent(): boolean {
@@ -82,6 +79,15 @@ export class Block {
     });
   }
 
+  /** The lease has a new end. @param askedAt `performance.now()` at which the renewal was sent. */
+  renewed(leftMs: number, askedAt: number): void {
+    if (this.ended) return;
+    this.endsAt = Math.max(this.endsAt, askedAt + leftMs);
+    this.#startBy = this.#startByOf(leftMs);
+    clearTimeout(this.#timer);
+    this.#timer = this.#cutLater();
+  }
+
   /** Calls back at the end of the lease. The returned function cancels that. */
   onCut(callback: () => void): () => void {
     this.#cuts.add(callback);
@@ -91,6 +97,17 @@ export class Block {
   /** The lease was released, or all its uses are made: no timer is needed any more. */
   done(): void {
     clearTimeout(this.#timer);
+  }
+
+  #startByOf(leftMs: number): number {
+    const { token, expiresAt, leftMs: firstLeftMs } = this.lease;
+    const last = this.endsAt - Math.min(lastMsMax, leftMs / lastShare);
+    // By the service's clock the request arrived at `expiresAt - leftMs`. No use begins with an expired token.
+    return Math.min(last, this.askedAt + (token?.expiresAt ?? Infinity) - (expiresAt - firstLeftMs));
+  }
+
+  #cutLater(): NodeJS.Timeout {
+    return setTimeout(() => this.#cut(), Math.max(0, this.endsAt - performance.now() - cutEarlyMs)).unref();
   }
 
   #cut(): void {

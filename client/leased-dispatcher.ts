@@ -9,6 +9,9 @@ import { idempotent } from "./fetch.ts";
 import { type Replay, replayOf } from "./replay.ts";
 import { type TokenUse, withRejection, withToken } from "./token.ts";
 
+/** Connections through the proxies of leases. */
+export type ProxyAgents = Pick<Agents, "enter" | "leave">;
+
 export interface Uses {
   /** @param avoid ids of proxies that have failed this request. */
   take(avoid: ReadonlySet<string>): Promise<Use>;
@@ -18,7 +21,7 @@ export interface Uses {
 
 export class LeasedDispatcher extends Dispatcher {
   readonly #uses: Uses;
-  readonly #agents: Agents;
+  readonly #agents: ProxyAgents;
   readonly #retries: number;
   readonly #token: { use: TokenUse; origin: string } | undefined;
   readonly #call: Call;
@@ -26,7 +29,7 @@ export class LeasedDispatcher extends Dispatcher {
   /** @param given.token how requests to that origin carry their lease's token. */
   constructor(
     uses: Uses,
-    agents: Agents,
+    agents: ProxyAgents,
     given: {
       retries: number;
       token?: { use: TokenUse; origin: string } | undefined;

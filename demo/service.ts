@@ -35,6 +35,7 @@ export class ServiceProcess {
       REMUDA_DATA_DIR: dataDir,
       REMUDA_NATS_PORT: String(await freePort()),
       REMUDA_HTTP_PORT: String(await freePort()),
+      REMUDA_GATEWAY_PORT: "0",
     });
   }
 

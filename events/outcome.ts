@@ -1,7 +1,7 @@
 // The classes of outcomes, and the recorded facts about outcomes.
 import { z } from "zod";
 import { flag, instant } from "./field.ts";
-import { reasons } from "./words.ts";
+import { reasons, waysCounted } from "./words.ts";
 
 /** The class decides which rules apply. `success` is a class too. */
 export type Reason = (typeof reasons)[number];
@@ -44,6 +44,7 @@ export const useReportedSchema = z.strictObject({
   retryAfterMs: z.int().optional(),
   tokenRejected: flag,
   tokenId: z.string().optional(),
+  counted: z.enum(waysCounted).optional().describe("How the gateway counted this use. Absent: a client reported it."),
   final: flag,
   late: flag.describe(
     "Stored after the end of the lease and its grace. Counts as a result and for its slot, not as a new use.",

@@ -74,6 +74,16 @@ const hostPatternSchema = z
     'must be a host in lower case, such as "example.com" or "*.example.com"',
   );
 
+const gatewaySchema = z.strictObject({
+  /** `once`: a tunnel is one use, whatever passes through it. */
+  tunnelUses: z.enum(["flights", "once"]),
+  /** A tunnel whose client offers HTTP/2. */
+  h2: z.enum(["estimate", "refuse", "once"]),
+  idleMs: spanMsSchema,
+  ageMsMax: spanMsSchema,
+});
+const gatewayDefaults = { tunnelUses: "flights", h2: "estimate", idleMs: 300_000, ageMsMax: 3_600_000 } as const;
+
 export const policySchema = z.strictObject({
   rate: rateSchema,
   countFrom: z.enum(["report", "grant"]),
@@ -113,6 +123,8 @@ export const policySchema = z.strictObject({
   }),
   /** The hosts of the pool's targets. Not in policies of older ledgers. */
   hosts: z.array(hostPatternSchema).max(1000).default([]),
+  /** How the gateway counts and bounds tunnels. Not in policies of older ledgers. */
+  gateway: gatewaySchema.default(gatewayDefaults),
   token: z.union([tokenPolicySchema, z.null()]),
 });
 export type Policy = z.infer<typeof policySchema>;
@@ -182,11 +194,12 @@ export const defaultPolicy: Policy = {
     }),
   },
   hosts: [],
+  gateway: gatewayDefaults,
   token: null,
 };
 
 /** Fields that policies in older ledgers do not have. */
-export const addedLater = { bytes: defaultPolicy.bytes, hosts: defaultPolicy.hosts };
+export const addedLater = { bytes: defaultPolicy.bytes, hosts: defaultPolicy.hosts, gateway: gatewayDefaults };
 
 function byClass(codes: Partial<Record<OutcomeClass, string[]>>): Record<string, OutcomeClass> {
   const table: Record<string, OutcomeClass> = {};

@@ -22,5 +22,11 @@ export const reasons = [
   "client-abort",
 ] as const;
 
+/**
+ * How the gateway counts a use: a request that it saw, a flight in a tunnel, a flight in a tunnel that may carry HTTP/2,
+ * or the whole tunnel.
+ */
+export const waysCounted = ["request", "flight", "estimate", "tunnel"] as const;
+
 /** A moment as one number: from here on it is epoch milliseconds (1973 and later), else a sequence in a stream. */
 export const timesFrom = 1e11;

@@ -2,7 +2,7 @@
 // HTTP.
 import { z } from "zod";
 import { leaseIdSchema } from "../events/ids.ts";
-import { reasons } from "../events/words.ts";
+import { reasons, waysCounted } from "../events/words.ts";
 import { amount } from "./fields.ts";
 import { requestBytesMax } from "./refusal.ts";
 import { count, ignoredListedMax, ignoredOutcomeSchema, instant } from "./reply.ts";
@@ -27,6 +27,8 @@ export const outcomeSchema = z.object({
   retryAfterMs: amount(z.int().min(0)).optional(),
   tokenRejected: z.boolean().optional(),
   tokenId: z.string().max(128).optional(),
+  /** Of the gateway: how it counted this use. */
+  counted: z.enum(waysCounted).optional(),
   final: z.boolean().optional(),
 });
 export type Outcome = z.infer<typeof outcomeSchema>;

@@ -75,9 +75,9 @@ export const overNats = {
  */
 const payloadBytesUsual = 1024 ** 2;
 
-/** The login of the HTTP service. It alone may send requests for other users. */
-export const httpLogin = "http";
-/** The user of the key with which a request came over HTTP. */
+/** The logins of the services that may send requests for other users. */
+const forOthers: readonly string[] = ["http", "gateway"];
+/** The user of the key with which a request came over HTTP, or to the gateway. */
 export const userHeader = "Remuda-User";
 /** More than any user's name has. */
 const nameCharsMax = 128;
@@ -88,7 +88,7 @@ const nameCharsMax = 128;
  */
 export function senderIn({ inbox, header }: { inbox: string; header: (name: string) => string | undefined }): string {
   const [, login = ""] = inbox.split(".");
-  const sent = login === httpLogin ? header(userHeader) : undefined;
+  const sent = forOthers.includes(login) ? header(userHeader) : undefined;
   // As a copy: a piece of the headers would keep all of them.
   const name = sent === undefined ? login : [...sent.slice(0, nameCharsMax + 1)].join("");
   return name.length <= nameCharsMax && printable.test(name) ? name : "";

@@ -85,6 +85,8 @@ export const rights = {
   /** Whether pickers live, and which pools they lead. On a connection of its own, no flood of requests delays it. */
   peers: { account: "WORK", publish: [pickerSubjects, "_INBOX.>"], subscribe: [pickerSubjects] },
   http: { account: "WORK", publish: asking, subscribe: [noticeSubjects] },
+  /** The gateway leases for its users, and knows the pools' policies. */
+  gateway: rightsOfRole("worker"),
   /** The audit's answers; it reads ledgers as an auditor. */
   audit: { account: "WORK", publish: ["_INBOX.>"], subscribe: verbsBy("audit").map(everyPool) },
   /** The HTTP service's event stream. */

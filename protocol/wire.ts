@@ -85,6 +85,8 @@ export interface Outcome {
   retryAfterMs?: number | undefined;
   tokenRejected?: boolean | undefined;
   tokenId?: string | undefined;
+  /** Of the gateway: how it counted this use. A client's own report has none. */
+  counted?: "request" | "flight" | "estimate" | "tunnel" | undefined;
   /** No further use of the lease will be made. */
   final?: boolean | undefined;
 }

@@ -19,6 +19,10 @@ export type Config = {
   readonly natsPort: number;
   readonly httpHost: string;
   readonly httpPort: number;
+  readonly gatewayHost: string;
+  readonly gatewayPort: number;
+  /** The pseudonym that the gateway names in `Via`. Absent: it adds none. */
+  readonly gatewayVia?: string | undefined;
   /** The HTTP address, in addition to `natsUrl`, for commands that print it or connect to it. */
   readonly httpUrl?: string | undefined;
   /** Names under which other machines reach HTTP, in lower case. */
@@ -72,6 +76,9 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     natsPort: readInteger(env, "REMUDA_NATS_PORT", { fallback: 4222, min: 0, max: 65_535 }),
     httpHost: readHost(env, "REMUDA_HTTP_HOST"),
     httpPort: readInteger(env, "REMUDA_HTTP_PORT", { fallback: 7480, min: 0, max: 65_535 }),
+    gatewayHost: readHost(env, "REMUDA_GATEWAY_HOST"),
+    gatewayPort: readGatewayPort(env),
+    gatewayVia: readVia(env),
     httpUrl: readHttpUrl(env),
     aliveFile: pathIn("REMUDA_ALIVE_FILE"),
     httpNames: readNames(env),
@@ -128,6 +135,18 @@ function readHost(env: NodeJS.ProcessEnv, name: string): string {
   const host = env[name] || "127.0.0.1";
   if (isIP(host) !== 0 || /^(?![\d.]+$)[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/i.test(host)) return host;
   throw wrong(name, host, "an address of this machine such as 127.0.0.1, 0.0.0.0 for all, or a host name");
+}
+
+/** A process whose HTTP port the system chooses is one of several on this machine. */
+function readGatewayPort(env: NodeJS.ProcessEnv): number {
+  const fallback = env.REMUDA_HTTP_PORT === "0" ? 0 : 7481;
+  return readInteger(env, "REMUDA_GATEWAY_PORT", { fallback, min: 0, max: 65_535 });
+}
+
+function readVia(env: NodeJS.ProcessEnv): string | undefined {
+  const text = env.REMUDA_GATEWAY_VIA || undefined;
+  if (text === undefined || /^[\w.-]{1,64}$/.test(text)) return text;
+  throw wrong("REMUDA_GATEWAY_VIA", text, "a name of letters, digits, _ . -, such as remuda");
 }
 
 function readHttpKeys(env: NodeJS.ProcessEnv): "always" | undefined {

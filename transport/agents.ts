@@ -4,6 +4,7 @@
 // Plain http:// targets go through http and https proxies in absolute form, as curl does it, because many proxies allow
 // CONNECT to port 443 alone. Everything else goes through a tunnel. A forwarding proxy's own answers look like the
 // target's, except a 407 and those with `Proxy-Status: …; error=` (RFC 9209).
+import { isIP } from "node:net";
 import type { Dispatcher } from "undici";
 import type { LeaseReply } from "../protocol/wire.ts";
 import { agentOf, poolOf } from "./backpressure.ts";
@@ -20,6 +21,8 @@ import {
 } from "./tunnel.ts";
 
 const idleMs = 60_000;
+/** Hosts to which an agent forwards over kept connections of their own. */
+const forwardersMax = 64;
 
 export interface AgentsOptions extends Tunnelling {
   max: number;
@@ -113,12 +116,23 @@ function openAgent(proxy: LeasedProxy, options: AgentsOptions): Kept {
   const forwards = proxy.scheme === "http" || proxy.scheme === "https";
   const origin = `http://${proxy.host.includes(":") && !proxy.host.startsWith("[") ? `[${proxy.host}]` : proxy.host}:${proxy.port}`;
   const openTunnels = (): Dispatcher => agentOf({ ...timeouts, connect: connectorThrough(proxy, options) });
-  /** The host of the last forwarded request. With a filter, an agent has one request (`agentsForOne`). */
-  let hostNamed = "";
-  const openForwarder = (): Dispatcher =>
-    poolOf(origin, { ...timeouts, connect: connectorTo(proxy, options, () => hostNamed) });
+  const openForwarder = (hostNamed: string): Dispatcher =>
+    poolOf(origin, { ...timeouts, connect: connectorTo(proxy, options, hostNamed) });
   const tunnels = openTunnels();
-  const forwarder = forwards ? openForwarder() : undefined;
+  /** By the host that its requests name to the proxy, where that matters: a connection is checked when it is made. */
+  const forwarders = new Map<string, Dispatcher>();
+  const forwarderFor = (hostNamed: string): Dispatcher => {
+    const key = outbound === undefined || isIP(hostNamed) !== 0 ? "" : hostNamed;
+    const known = forwarders.get(key) ?? openForwarder(hostNamed);
+    forwarders.delete(key);
+    forwarders.set(key, known);
+    const [oldest = ""] = forwarders.keys();
+    if (forwarders.size > forwardersMax) {
+      void forwarders.get(oldest)?.close(); // After its requests.
+      forwarders.delete(oldest);
+    }
+    return known;
+  };
   /** For requests on a connection of their own. */
   const single = new Set<Dispatcher>();
   const alone = (opened: Dispatcher): Dispatcher => {
@@ -136,7 +150,7 @@ function openAgent(proxy: LeasedProxy, options: AgentsOptions): Kept {
         through.dispatch(options, handler);
         if (single.has(through)) void through.close().finally(() => single.delete(through)); // After this request.
       };
-      if (forwarder === undefined || options.tunnelHttp || target.protocol !== "http:") {
+      if (!forwards || options.tunnelHttp || target.protocol !== "http:") {
         dispatch(fresh ? alone(openTunnels()) : tunnels, sent);
         return { route: target.protocol === "https:" ? "secure" : "tunnelled" };
       }
@@ -145,21 +159,20 @@ function openAgent(proxy: LeasedProxy, options: AgentsOptions): Kept {
         ...(authorization === undefined ? {} : { "proxy-authorization": authorization }),
       };
       const headers = withHeaders(sent.headers, own);
-      const through = fresh ? alone(openForwarder()) : forwarder;
-      const forward = (at: string): void => dispatch(through, { ...sent, origin, path: `${at}${sent.path}`, headers });
-      if (outbound === undefined) forward(target.origin);
+      const forward = (host: string, at: string): void => {
+        const through = fresh ? alone(openForwarder(host)) : forwarderFor(host);
+        dispatch(through, { ...sent, origin, path: `${at}${sent.path}`, headers });
+      };
+      if (outbound === undefined) forward(target.hostname, target.origin);
       else
         routed(options, proxy, target.hostname).then(
-          (host) => {
-            hostNamed = host;
-            forward(originAt(target, host));
-          },
+          (host) => forward(host, originAt(target, host)),
           (error) => handler.onError?.(error),
         );
       return { route: "forwarded" };
     },
     close: async () => {
-      await Promise.all([tunnels, ...(forwarder ? [forwarder] : []), ...single].map((each) => each.destroy()));
+      await Promise.all([tunnels, ...forwarders.values(), ...single].map((each) => each.destroy()));
     },
   };
 }

@@ -68,6 +68,8 @@ export function proxyNotAllowed(host: string): ProxyFailure {
 export interface Outbound extends RouteFilter {
   /** Whether a request may go to this literal address, or to this name before it is resolved. */
   allowsTarget(host: string): boolean;
+  /** The same, with the name resolved. A name that cannot be resolved here may go to a proxy outside. */
+  admitsTarget(host: string): Promise<boolean>;
   /** Whether a proxy may have this literal address, or this name before it is resolved. */
   allowsProxy(host: string): boolean;
   /** For `net.connect` and `tls.connect`: resolves a target's name, and fails with NotAllowed. */
@@ -97,6 +99,13 @@ export function outboundWith({ hosts, blocks }: Allowed, resolve: Resolve = look
   const allowsProxy = (host: string): boolean => proxies.allows(plainOf(host));
   return {
     allowsTarget: (host) => targets.allows(plainOf(host)),
+    async admitsTarget(target) {
+      const host = plainOf(target);
+      if (!targets.allows(host)) return false;
+      if (isIP(host) !== 0 || named(host)) return true;
+      const addresses = await resolve(host, { all: true }).catch(() => []);
+      return addresses.every(({ address }) => targets.admits(address));
+    },
     allowsProxy,
     checkReached(target, proxyAddress) {
       const host = plainOf(target);

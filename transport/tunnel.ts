@@ -16,6 +16,8 @@ export interface Tunnelling {
   targetCa?: Ca | undefined;
   /** Where the requests may go. If absent, anywhere: a worker's own requests are not filtered. */
   outbound?: RouteFilter | undefined;
+  /** Sockets stay open for writing when the other side has ended. */
+  halfOpen?: boolean | undefined;
 }
 
 /** The routes that a request may take (outbound.ts). */
@@ -51,15 +53,11 @@ export function proxyAuthorization({ username, password }: ProxyAddress): string
 
 /**
  * For undici: a socket to the proxy itself.
- * @param hostNamed the host that the request on it will name.
+ * @param hostNamed the host that the requests on it will name.
  */
-export function connectorTo(
-  proxy: ProxyAddress,
-  options: Tunnelling,
-  hostNamed: () => string,
-): buildConnector.connector {
+export function connectorTo(proxy: ProxyAddress, options: Tunnelling, hostNamed: string): buildConnector.connector {
   return (_target, callback) => {
-    within(options.connectTimeoutMs, (opening) => dialProxy(proxy, options, { opening, hostNamed: hostNamed() })).then(
+    within(options.connectTimeoutMs, (opening) => dialProxy(proxy, options, { opening, hostNamed })).then(
       (socket) => callback(null, socket),
       (error) => callback(error, null),
     );
@@ -163,15 +161,15 @@ function discard(socket: Socket): void {
 
 function dialProxy(
   proxy: ProxyAddress,
-  options: Tunnelling,
+  tunnelling: Tunnelling,
   { opening, hostNamed }: { opening: Opening; hostNamed: string },
 ): Promise<Socket> {
-  const { proxyCa, outbound } = options;
+  const { proxyCa, outbound, halfOpen: allowHalfOpen = false } = tunnelling;
   const host = unbracketed(proxy.host);
   const filter = outbound === undefined ? {} : { lookup: outbound.lookupProxy };
   return new Promise((resolve, reject) => {
     outbound?.checkProxy(host);
-    const tcp = connectTcp({ host, port: proxy.port, noDelay: true, keepAlive: true, ...filter });
+    const tcp = connectTcp({ host, port: proxy.port, noDelay: true, keepAlive: true, allowHalfOpen, ...filter });
     opening.add(tcp);
     tcp.once("error", reject);
     tcp.once("connect", () => {
@@ -184,12 +182,14 @@ function dialProxy(
       if (proxy.scheme !== "https") return resolve(tcp);
       opening.phase = "handshake";
       const servername = isIP(host) === 0 ? { servername: host } : {};
-      const secure = connectTls({
+      const options = {
         socket: tcp,
+        allowHalfOpen, // Node knows it; its types do not.
         host,
         ...servername,
         ...(proxyCa === undefined ? {} : { ca: proxyCa }),
-      });
+      };
+      const secure = connectTls(options);
       const fail = (cause: unknown): void =>
         reject(new ProxyFailure("proxy-error", "TLS to the proxy failed.", { cause }));
       opening.add(secure);

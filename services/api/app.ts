@@ -4,6 +4,7 @@ import fastify, { type FastifyRequest, type onRequestAsyncHookHandler } from "fa
 import type { Logger } from "pino";
 import { poolNameSchema } from "../../events/ids.ts";
 import { type Refusal, refuse, requestBytesMax } from "../../protocol/refusal.ts";
+import type { Family } from "../../runtime/prometheus.ts";
 import type { AskFor } from "./ask.ts";
 import { boundConnections, headLookMs, headMsMax } from "./connections.ts";
 import { type Door, forbiddenTo, letIn } from "./door.ts";
@@ -27,6 +28,8 @@ export interface ApiPorts {
   log: Logger;
   /** How many parts of this process failed because of bugs. Absent: none is counted. */
   defects?: (() => Readonly<Record<string, number>>) | undefined;
+  /** Further metrics of this process. */
+  families?: (() => Family[]) | undefined;
   version: string;
   /** Which requests are let in. */
   door: Door;
@@ -127,7 +130,7 @@ function bareApi({ log, certificate }: ApiPorts, enter: onRequestAsyncHookHandle
 
 /** @param isKnown whether the sender would still be let in. */
 function addRoutes(api: Api, ports: ApiPorts, isKnown: (request: FastifyRequest) => boolean): void {
-  const { ledgers, log, defects = () => ({}) } = ports;
+  const { ledgers, log, defects = () => ({}), families = () => [] } = ports;
   const ending = new Ending(api);
   leaseRoute(api, ending);
   outcomeRoute(api);
@@ -135,7 +138,7 @@ function addRoutes(api: Api, ports: ApiPorts, isKnown: (request: FastifyRequest)
   poolRoute(api);
   verbRoutes(api, ending);
   const followers = eventRoutes(api, { ledgers, log, isKnown });
-  healthRoutes(api, { ledgers, followers, defects, ending });
+  healthRoutes(api, { ledgers, followers, defects, families, ending });
 }
 
 /**

@@ -6,11 +6,11 @@ import type { PoolsReply } from "../../protocol/pool.ts";
 import { refuse } from "../../protocol/refusal.ts";
 import { watchers } from "../../protocol/verbs.ts";
 import { isNoResponders } from "../../runtime/bus.ts";
+import { Durations, type Family, gauge, histogramSamples, showMetrics } from "../../runtime/prometheus.ts";
 import { type StallWatch, watchStalls } from "../../runtime/stall.ts";
 import { type Answer, type Asked, replyIn } from "./ask.ts";
 import type { Ending } from "./ending.ts";
 import type { Ledgers } from "./ledger.ts";
-import { Durations, type Family, gauge, histogramSamples, showMetrics } from "./metrics.ts";
 import { poolFamilies } from "./pool-metrics.ts";
 import { sendRefusal } from "./refusal.ts";
 import type { Api } from "./request.ts";
@@ -27,6 +27,8 @@ interface HealthPorts {
   /** Of the whole process. */
   defects: () => Readonly<Record<string, number>>;
   ending: Pick<Ending, "isNow">;
+  /** Further metrics of this process. */
+  families: () => Family[];
 }
 
 export function healthRoutes(api: Api, ports: HealthPorts): void {
@@ -81,7 +83,7 @@ export function healthRoutes(api: Api, ports: HealthPorts): void {
       reply.header("content-type", "text/plain; version=0.0.4; charset=utf-8");
       const counted = { followers: ports.followers(), defects: ports.defects() };
       const families = await Promise.all([inNumbers(request), ledgerInNumbers(ports.ledgers)]);
-      return showMetrics([...families.flat(), ...ownFamilies({ ...counted, durations, stalls })]);
+      return showMetrics([...families.flat(), ...ownFamilies({ ...counted, durations, stalls }), ...ports.families()]);
     },
   );
 }

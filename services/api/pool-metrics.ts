@@ -1,7 +1,7 @@
 // The metrics of pools, as reported by their leaders. Counts from the ledger (granted, refused, outcomes, commits)
 // outlive a leader. Counts in memory (waits, commits' times, stalls) begin again with each leader, as counters may.
 import type { HistogramReply, MetricsReply } from "../../protocol/metrics.ts";
-import { type Family, histogramSamples, type Labels } from "./metrics.ts";
+import { type Family, histogramSamples, type Labels } from "../../runtime/prometheus.ts";
 
 /** One number, or one for each value of a label. */
 type Measured = number | [label: string, values: Partial<Record<string, number>>];

@@ -5,6 +5,7 @@ import type { Archive } from "../../runtime/archive/archive.ts";
 import { openBuses } from "../../runtime/bus.ts";
 import { codeOf, Fault } from "../../runtime/fault.ts";
 import { hereOf, inUrl } from "../../runtime/host.ts";
+import type { Family } from "../../runtime/prometheus.ts";
 import { buildApi } from "./app.ts";
 import { askOver } from "./ask.ts";
 import type { Door } from "./door.ts";
@@ -27,6 +28,8 @@ export interface ApiOptions extends Omit<Door, "hasTls"> {
   archive: Archive;
   onLoginRefused?: ((host: string) => void) | undefined;
   defects: () => Readonly<Record<string, number>>;
+  /** Further metrics of this process. */
+  families?: (() => Family[]) | undefined;
 }
 
 export interface RunningApi {
@@ -50,6 +53,7 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
     defects,
     archive,
     onLoginRefused,
+    families,
   } = options;
   const { buses, close } = await openBuses(natsUrls, "api", { caFile });
   let api: Api | undefined;
@@ -63,7 +67,7 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
     const ledgers = ledgersOn(buses, { archive, onTrouble });
     const door = { host, names, userOf, needsKey, hasTls: certificate !== undefined };
     const ask = askOver(buses.requests, ledgers, new Notices(buses.requests));
-    api = await buildApi({ ask, ledgers, log, defects, version, door, certificate, onLoginRefused });
+    api = await buildApi({ ask, ledgers, log, defects, version, door, certificate, onLoginRefused, families });
     const { port } = await listen(api, options);
     return { url: `${certificate === undefined ? "http" : "https"}://${inUrl(hereOf(host))}:${port}`, stop };
   } catch (error) {

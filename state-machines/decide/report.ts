@@ -102,6 +102,7 @@ function record(
     ...(outcome.retryAfterMs !== undefined && { retryAfterMs: outcome.retryAfterMs }),
     ...(outcome.tokenRejected === true && { tokenRejected: true }),
     ...(outcome.tokenId !== undefined && tokenIdPattern.test(outcome.tokenId) && { tokenId: outcome.tokenId }),
+    ...(outcome.counted !== undefined && { counted: outcome.counted }),
     ...(outcome.final === true && { final: true }),
     ...(late && { late: true }),
     ...(over && { over: true }),

@@ -419,6 +419,7 @@ describe("env", () => {
     expect(await json("env")).toEqual({
       REMUDA_NATS_URL: service.natsUrlAs("client"),
       REMUDA_HTTP_URL: service.httpUrl,
+      REMUDA_GATEWAY_URL: service.gatewayUrl,
       REMUDA_HTTP_KEY: expect.stringMatching(/^[\w-]{43}$/),
     });
   });

@@ -31,6 +31,7 @@ const pages: Partial<Record<keyof Policy, string | null>> = {
   outcomes: "outcomes",
   classify: "outcomes",
   hosts: null, // It is not a rule.
+  gateway: null, // Nor is this one.
   token: null, // It has a page of its own.
 };
 

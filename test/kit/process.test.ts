@@ -35,6 +35,7 @@ describe("processes", () => {
       REMUDA_DATA_DIR: dataDir,
       REMUDA_NATS_PORT: "0",
       REMUDA_HTTP_PORT: "0",
+      REMUDA_GATEWAY_PORT: "0",
       REMUDA_OUTBOUND_ALLOW: "127.0.0.0/8,::1",
       EXTRA: "yes",
     });

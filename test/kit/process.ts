@@ -42,6 +42,7 @@ export type RemudaProcess = {
   natsUrlAs(user: string): string;
   /** Present if the ready line names one. */
   readonly httpUrl: string | undefined;
+  readonly gatewayUrl: string | undefined;
   readonly readyLine: string;
   readonly exited: Promise<Exit>;
   /** stdout and stderr so far, in the order of their arrival. */
@@ -79,7 +80,7 @@ export async function startRemuda({
   readyWithinMs?: number;
   isShared?: boolean;
 }): Promise<RemudaProcess> {
-  const ports = { REMUDA_NATS_PORT: "0", REMUDA_HTTP_PORT: "0" };
+  const ports = { REMUDA_NATS_PORT: "0", REMUDA_HTTP_PORT: "0", REMUDA_GATEWAY_PORT: "0" };
   const group = await launch([entry, ...args], environment(dataDir, { ...ports, ...env }));
   if (isShared) {
     running.delete(group);
@@ -96,6 +97,7 @@ export async function startRemuda({
       bareNatsUrl,
       natsUrlAs: (user) => loginAs(dataDir, bareNatsUrl, user),
       httpUrl: /https?:\/\/[^\s,;()"']*\d/.exec(readyLine)?.[0],
+      gatewayUrl: /the gateway at (https?:\/\/\S*\d)/.exec(readyLine)?.[1],
       readyLine,
       exited: group.exited,
       output: group.output,

@@ -62,6 +62,7 @@ describe("opening a pool", () => {
       session: { ttlMs: 600_000, patienceMs: 10_000, max: 100_000 },
       holder: { leasesMax: null },
       hosts: [],
+      gateway: { tunnelUses: "flights", h2: "estimate", idleMs: 300_000, ageMsMax: 3_600_000 },
       token: null,
     });
     expect(outcomes).toMatchObject({ blocked: { score: -1, counts: true, rest: "backoff" } });

@@ -53,6 +53,7 @@ describe("the first start", () => {
       "events",
       "follower",
       "front",
+      "gateway",
       "guest-token",
       "guest-token-events",
       "http",
@@ -95,6 +96,7 @@ describe("a user", () => {
     expect(variables).toEqual({
       REMUDA_NATS_URL: loginAs(dataDir, remuda.bareNatsUrl, "alice"),
       REMUDA_HTTP_URL: remuda.httpUrl,
+      REMUDA_GATEWAY_URL: remuda.gatewayUrl,
       REMUDA_HTTP_KEY: expect.stringMatching(/^[\w-]{43}$/),
     });
     const url = variables["REMUDA_NATS_URL"] ?? "";

@@ -90,12 +90,13 @@ function isDrawn({ request }: LeaseGranted, state: PoolState): boolean {
 }
 
 function outcomeOf(event: UseReported): Outcome {
-  const { leaseId, n, status, error, latencyMs, bytes, target, retryAfterMs, tokenRejected, tokenId, final } = event;
+  const { leaseId, n, status, error, latencyMs, bytes, target, retryAfterMs, tokenRejected, tokenId, counted, final } =
+    event;
   return {
     leaseId,
     n,
     ...(event.class === "success" ? { result: "success" } : { result: "failure", reason: event.class }),
-    ...given({ status, error, latencyMs, bytes, target, retryAfterMs, tokenRejected, tokenId, final }),
+    ...given({ status, error, latencyMs, bytes, target, retryAfterMs, tokenRejected, tokenId, counted, final }),
   };
 }
 

@@ -2,8 +2,14 @@
 //
 // This file does not use prom-client: nearly everything is counted by pickers, in their own processes, and comes here
 // as finished counts at the moment of the scrape. That library has no way to accept such counts.
-import type { HistogramReply } from "../../protocol/metrics.ts";
-import { Histogram } from "../../runtime/histogram.ts";
+import { Histogram } from "./histogram.ts";
+
+/** A histogram as it was counted, here or in another process. */
+interface Counted {
+  le: readonly number[];
+  counts: readonly number[];
+  sum: number;
+}
 
 export type Labels = Readonly<Record<string, string | number>>;
 
@@ -44,11 +50,7 @@ export class Durations {
  * Cumulative buckets, sum and count.
  * @param unit of the values, in the metric's unit: 0.001 for milliseconds shown as seconds.
  */
-export function histogramSamples(
-  labels: Labels,
-  { le, counts, sum }: HistogramReply,
-  { unit = 1 } = {},
-): Family["samples"] {
+export function histogramSamples(labels: Labels, { le, counts, sum }: Counted, { unit = 1 } = {}): Family["samples"] {
   let below = 0;
   const buckets = counts.map((count, place) => {
     below += count;

@@ -1,0 +1,80 @@
+// The parts of the gateway behind its port, put together: one connection to NATS, one set of leases for each user, and
+// connections to proxies that are kept.
+import type { Socket } from "node:net";
+import type { Logger } from "pino";
+import { openBus } from "../../runtime/bus.ts";
+import { Agents } from "../../transport/agents.ts";
+import { type Allowed, outboundWith } from "../../transport/outbound.ts";
+import type { Door } from "./credentials.ts";
+import { Gateway } from "./gateway.ts";
+import { Leasing } from "./leasing.ts";
+import { Metrics } from "./metrics.ts";
+import { rememberingLookup } from "./names.ts";
+import { Pools } from "./pools.ts";
+import { type Ports, portsOver } from "./port.ts";
+
+export interface CoreOptions {
+  natsUrl: string;
+  /** The certificate authority that the NATS connection trusts. */
+  caFile: string | undefined;
+  door: Door;
+  outboundAllow: Allowed;
+  /** The pseudonym in `Via`; undefined: none is added. */
+  via: string | undefined;
+  log: Logger;
+}
+
+export interface Core {
+  gateway: Gateway;
+  metrics: Metrics;
+  close(): Promise<void>;
+}
+
+const connectTimeoutMs = 10_000;
+const closeMs = 500;
+
+export async function openCore(options: CoreOptions, adopt: (socket: Socket) => void): Promise<Core> {
+  const bus = await openBus(options.natsUrl, "remuda gateway", { caFile: options.caFile });
+  const core = coreOver(portsOver(bus), options, adopt);
+  return {
+    ...core,
+    async close() {
+      await core.close();
+      await bus.close();
+    },
+  };
+}
+
+export function coreOver(
+  service: Ports,
+  { door, outboundAllow, via, log }: Pick<CoreOptions, "door" | "outboundAllow" | "via" | "log">,
+  adopt: (socket: Socket) => void,
+): Core {
+  const outbound = outboundWith(outboundAllow, rememberingLookup());
+  const tunnelling = { connectTimeoutMs, outbound };
+  const agents = new Agents({
+    ...tunnelling,
+    max: 1000,
+    headersTimeoutMs: 60_000,
+    bodyTimeoutMs: 300_000,
+    tunnelHttp: false,
+  });
+  const metrics = new Metrics();
+  const leasings = new Map<string, Leasing>();
+  const onProblem = (problem: Error): void => log.warn({ why: problem.message }, "a lease or an outcome had a problem");
+  const leasingFor = (user: string): Leasing => {
+    const known = leasings.get(user) ?? new Leasing(service.for(user), onProblem);
+    leasings.set(user, known);
+    return known;
+  };
+  const pools = new Pools(() => service.pools());
+  const gateway = new Gateway({ pools, leasingFor, agents, tunnelling, metrics, log, via }, door, adopt);
+  return {
+    gateway,
+    metrics,
+    async close() {
+      await agents.close();
+      await Promise.all([...leasings.values()].map((each) => each.close(closeMs)));
+    },
+  };
+}

@@ -1,0 +1,254 @@
+// What a client may ask of the gateway, and who answers: requests in plain sight are forwarded, CONNECT and SOCKS become
+// tunnels. It never connects to a target directly.
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import { RemudaFault } from "../../client/fault.ts";
+import { invalid, type Refusal } from "../../protocol/refusal.ts";
+import { watchers } from "../../protocol/verbs.ts";
+import { isLoopback } from "../../runtime/host.ts";
+import { showMetrics } from "../../runtime/prometheus.ts";
+import { readAbsolute, readAuthority, readReverse, type Target } from "./address.ts";
+import { type Answer, answerTo, badRequest, bodyOf, forbidden, headersOf, keyNeeded } from "./answer.ts";
+import { basicIn, type Credentials, type Door, emptyLogin, letIn } from "./credentials.ts";
+import { watchEarly } from "./early.ts";
+import { type Exchanged, forward, send, throughPool } from "./forward.ts";
+import { type Inside, insideOf } from "./inside.ts";
+import type { Kind } from "./metrics.ts";
+import { open } from "./open.ts";
+import { readOptions } from "./options.ts";
+import { type Admitted, type GatewayPorts, idsOf, type Routed, route } from "./ports.ts";
+import { readSocks, replyOf } from "./socks.ts";
+import { Tunnel } from "./tunnel.ts";
+
+const established = "HTTP/1.1 200 Connection established\r\n";
+
+export class Gateway {
+  readonly #ports: GatewayPorts;
+  readonly #door: Door;
+  readonly #adopt: (socket: Socket) => void;
+  readonly #tunnels = new Set<Tunnel>();
+  /** By the client's socket: tunnels whose requests are seen. */
+  readonly #insides = new WeakMap<Socket, Inside>();
+  /** Requests and tunnels that are being opened or answered. */
+  #underWay = 0;
+
+  /** @param adopt reads HTTP from a client's socket, from its next byte on. */
+  constructor(ports: GatewayPorts, door: Door, adopt: (socket: Socket) => void) {
+    this.#ports = ports;
+    this.#door = door;
+    this.#adopt = adopt;
+  }
+
+  /** Requests, and tunnels that carry bytes. */
+  get busy(): number {
+    return this.#underWay + this.#tunnels.size;
+  }
+
+  cut(): void {
+    for (const tunnel of [...this.#tunnels]) tunnel.end("drain");
+  }
+
+  async request({ request, response, expects }: Exchanged): Promise<void> {
+    const { url = "", socket } = request;
+    const inside = this.#insides.get(socket);
+    if (inside !== undefined) return this.#requestInside(inside, { request, response, expects });
+    const admitted = /^[a-z][a-z0-9+.-]*:\/\//i.test(url) ? this.#proxied(request) : this.#reversed(request);
+    if (admitted === undefined) return this.#page(request, response);
+    if ("status" in admitted) return send(admitted, response);
+    await this.#working(async () => {
+      try {
+        const routed = await route(this.#ports, admitted);
+        await forward(this.#ports, routed, { request, response, expects }, throughPool(this.#ports, routed));
+      } catch (error) {
+        this.#refuse(admitted, error, (answer) => send(answer, response));
+      }
+    });
+  }
+
+  async connect(request: IncomingMessage, client: Socket, head: Buffer): Promise<void> {
+    client.on("error", () => {}); // "close" follows.
+    const target = this.#insides.has(client) ? undefined : readAuthority(request.url ?? "");
+    const read = target ?? badRequestInside();
+    const credentials = basicIn(request.headers["proxy-authorization"]) ?? emptyLogin;
+    const from = { credentials, address: client.remoteAddress ?? "", rawHeaders: request.rawHeaders };
+    const admitted = "code" in read ? badRequest(read) : this.#admit("connect", from, read);
+    const refuse = (answer: Answer, rest: Buffer): void => {
+      const text = bodyOf(answer);
+      const fields = { ...headersOf(answer), "content-length": String(Buffer.byteLength(text)) };
+      const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
+      client.write(`HTTP/1.1 ${answer.status} ${reasonOf(answer.status)}\r\n${lines.join("")}\r\n${text}`);
+      // The connection stays open: the client may send its login now.
+      if (rest.length > 0) client.unshift(rest);
+      this.#adopt(client);
+    };
+    if ("status" in admitted) return refuse(admitted, head);
+    await this.#tunnel(admitted, { client, head, refuse, accept: (ids) => client.write(`${established}${ids}\r\n`) });
+  }
+
+  async socks(client: Socket): Promise<void> {
+    const address = client.remoteAddress ?? "";
+    const isAllowed = (given: Credentials): boolean => letIn(this.#door, given, address) !== "keyless";
+    const asked = await readSocks(client, { needsKey: this.#door.needsKey, isAllowed });
+    if (asked === undefined) return;
+    const { credentials, target, first } = asked;
+    const refuse = ({ socks }: Answer): void => {
+      client.setTimeout(1000, () => client.destroy()).resume();
+      client.end(replyOf(socks));
+    };
+    const admitted = this.#admit("socks5", { credentials, address, rawHeaders: [] }, target);
+    if ("status" in admitted) return refuse(admitted);
+    await this.#tunnel(admitted, { client, head: first, refuse, accept: () => client.write(replyOf(0)) });
+  }
+
+  async #tunnel(
+    admitted: Admitted,
+    to: { client: Socket; head: Buffer; refuse(answer: Answer, rest: Buffer): void; accept(ids: string): void },
+  ): Promise<void> {
+    const { client } = to;
+    const early = watchEarly(client, to.head);
+    await this.#working(async () => {
+      try {
+        const routed = await route(this.#ports, admitted);
+        const { use, socket: upstream } = await open(this.#ports, routed, early.signal);
+        const ids = Object.entries(idsOf(use.block)).map(([name, value]) => `${name}: ${value}\r\n`);
+        to.accept(ids.join(""));
+        this.#ports.metrics.request(routed.pool, routed.kind, "answered");
+        const tunnel: { current?: Tunnel } = {};
+        const over = (): void => {
+          if (tunnel.current !== undefined) this.#tunnels.delete(tunnel.current);
+        };
+        tunnel.current = new Tunnel(
+          this.#ports,
+          routed,
+          { client, upstream, use, first: early.done() },
+          {
+            over,
+            http: (parts) => {
+              over();
+              this.#insides.set(client, insideOf(this.#ports, routed, parts));
+              if (parts.first.length > 0) client.unshift(parts.first);
+              this.#adopt(client);
+            },
+          },
+        );
+        if (!tunnel.current.isOver) this.#tunnels.add(tunnel.current);
+      } catch (error) {
+        const rest = early.done();
+        if (early.signal.aborted) return this.#left(admitted, client);
+        this.#refuse(admitted, error, (answer) => to.refuse(answer, rest));
+      }
+    });
+  }
+
+  async #requestInside({ routed: known, through, isSpent }: Inside, exchanged: Exchanged): Promise<void> {
+    const { request, response } = exchanged;
+    const path = pathInside(request.url ?? "", known.target);
+    if (path === undefined) return send(badRequest(badRequestInside()), response);
+    if (isSpent) response.shouldKeepAlive = false;
+    const routed: Routed = { ...known, target: { ...known.target, path } };
+    await this.#working(() => forward(this.#ports, routed, exchanged, through));
+  }
+
+  #proxied({ url = "", headers, rawHeaders, socket }: IncomingMessage): Admitted | Answer {
+    const target = readAbsolute(url);
+    if ("code" in target) return badRequest(target);
+    const credentials = basicIn(headers["proxy-authorization"]) ?? emptyLogin;
+    return this.#admit("http", { credentials, address: socket.remoteAddress ?? "", rawHeaders }, target);
+  }
+
+  /** Undefined: it is for the gateway itself. */
+  #reversed({ url = "", headers, rawHeaders, socket }: IncomingMessage): Admitted | Answer | undefined {
+    const reverse = readReverse(url);
+    if (reverse === undefined) return undefined;
+    const { key = "", target } = reverse;
+    if (isFromAnotherSite(headers))
+      return forbidden("A page of another site made this request. Send it from a program.");
+    if ("code" in target) return badRequest(target);
+    const credentials = key === "" ? emptyLogin : { username: "", password: key };
+    return this.#admit("reverse", { credentials, address: socket.remoteAddress ?? "", rawHeaders }, target);
+  }
+
+  #admit(
+    kind: Kind,
+    { credentials, address, rawHeaders }: { credentials: Credentials; address: string; rawHeaders: readonly string[] },
+    target: Target,
+  ): Admitted | Answer {
+    const user = letIn(this.#door, credentials, address);
+    if (user === "keyless") return keyNeeded();
+    if (typeof user === "string") return forbidden(user);
+    const read = readOptions(credentials.username, rawHeaders);
+    return "refusal" in read ? badRequest(read.refusal) : { kind, user, options: read.options, target };
+  }
+
+  /** A request that is not to be passed on. */
+  #page({ url = "", method, headers }: IncomingMessage, response: ServerResponse): void {
+    const [path] = url.split("?");
+    const isLook = method === "GET" || method === "HEAD";
+    if (isLook && path === "/livez") return void response.writeHead(200, json).end('{"live":true}\n');
+    if (isLook && path === "/metrics") {
+      const [, key = ""] = /^bearer +(\S+)$/i.exec(headers.authorization ?? "") ?? [];
+      const role = this.#door.userOf(key)?.role;
+      if (this.#door.needsKey && !watchers.some((each) => each === role)) return send(keyNeeded(), response);
+      response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
+      return void response.end(showMetrics(this.#ports.metrics.families()));
+    }
+    const why = "this is a proxy. Send http://host/path to it, CONNECT host:port, or /-/https/host/path";
+    send(badRequest(invalid("target", why)), response);
+  }
+
+  #refuse({ kind, options }: Admitted, error: unknown, answer: (answer: Answer) => void): void {
+    const given = answerTo(error);
+    const result = given.status < 500 || given.status === 503 ? "refused" : "failed";
+    this.#ports.metrics.request(options.pool ?? "default", kind, result);
+    if (error instanceof RemudaFault) this.#ports.log.warn({ code: error.code }, error.message);
+    answer(given);
+  }
+
+  #left({ kind, options }: Admitted, client: Socket): void {
+    this.#ports.metrics.request(options.pool ?? "default", kind, "aborted");
+    client.destroy();
+  }
+
+  async #working(work: () => Promise<void>): Promise<void> {
+    this.#underWay += 1;
+    try {
+      await work();
+    } finally {
+      this.#underWay -= 1;
+    }
+  }
+}
+
+const json = { "content-type": "application/json; charset=utf-8" };
+
+function badRequestInside(): Refusal {
+  return invalid("target", "inside a tunnel, requests go to the tunnel's own host and port");
+}
+
+/** As origin form, or in absolute form for the same place. */
+function pathInside(url: string, target: Target): string | undefined {
+  if (url.startsWith("/")) return url;
+  const absolute = readAbsolute(url);
+  if ("code" in absolute || absolute.host !== target.host || absolute.port !== target.port) return undefined;
+  return absolute.path;
+}
+
+/** A page of any site can make a browser send requests to loopback (see services/api/door.ts). */
+function isFromAnotherSite(headers: IncomingMessage["headers"]): boolean {
+  const { "sec-fetch-site": site } = headers;
+  if (site !== undefined && site !== "none" && site !== "same-origin") return true;
+  const name = /^(\[[0-9a-f:.]+\]|[^:]*)/i.exec(headers.host ?? "")?.[1] ?? "";
+  return site !== undefined && !isLoopback(name);
+}
+
+function reasonOf(status: number): string {
+  const reasons: Readonly<Record<number, string>> = {
+    400: "Bad Request",
+    403: "Forbidden",
+    407: "Proxy Authentication Required",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+  };
+  return reasons[status] ?? "Error";
+}

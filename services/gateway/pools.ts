@@ -1,0 +1,60 @@
+// The open pools and their policies, as the gateway knows them: which pool a target belongs to, and how its tunnels are
+// counted. The list is read again when it is older than a moment, so that a new policy takes effect at once.
+import { defaultPolicy, type Policy } from "../../events/policy.ts";
+import { mostSpecific } from "../../protocol/target-hosts.ts";
+
+export interface KnownPool {
+  pool: string;
+  policy: Policy;
+}
+
+const ageMsMax = 100;
+/** A list of very many pools takes long: it is read in at most this share of the time. */
+const ageShareMin = 20;
+
+export class Pools {
+  readonly #read: () => Promise<readonly KnownPool[]>;
+  #known: readonly KnownPool[] | undefined;
+  #readAt = Number.NEGATIVE_INFINITY;
+  #tookMs = 0;
+  #reading: Promise<void> | undefined;
+
+  constructor(read: () => Promise<readonly KnownPool[]>) {
+    this.#read = read;
+  }
+
+  /** @param named the pool that the request names. @throws as reading does, if no list was ever read. */
+  async poolFor(host: string, named: string | undefined): Promise<KnownPool> {
+    const known = await this.#list();
+    const pool =
+      named ??
+      mostSpecific(
+        host,
+        known.map(({ pool, policy }) => ({ pool, hosts: policy.hosts })),
+      ) ??
+      "default";
+    return known.find((each) => each.pool === pool) ?? { pool, policy: defaultPolicy }; // A lease request will tell.
+  }
+
+  async #list(): Promise<readonly KnownPool[]> {
+    const isOld = performance.now() - this.#readAt > Math.max(ageMsMax, this.#tookMs * ageShareMin);
+    if (isOld) {
+      this.#reading ??= this.#refresh().finally(() => {
+        this.#reading = undefined;
+      });
+      await this.#reading;
+    }
+    return this.#known ?? [];
+  }
+
+  async #refresh(): Promise<void> {
+    const startedAt = performance.now();
+    try {
+      this.#known = await this.#read();
+    } catch (error) {
+      if (this.#known === undefined) throw error; // An old list is better than none: the leases have their own answer.
+    }
+    this.#readAt = performance.now();
+    this.#tookMs = this.#readAt - startedAt;
+  }
+}

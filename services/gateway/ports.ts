@@ -1,0 +1,73 @@
+// What the parts of the gateway share, and what is known of a request that was let in.
+import type { Logger } from "pino";
+import type { Block } from "../../client/block.ts";
+import { RemudaRefusal } from "../../client/fault.ts";
+import type { FetchLease } from "../../client/kinds.ts";
+import { refuse } from "../../protocol/refusal.ts";
+import type { Agents } from "../../transport/agents.ts";
+import { NotAllowed, type Outbound } from "../../transport/outbound.ts";
+import type { Tunnelling } from "../../transport/tunnel.ts";
+import type { Target } from "./address.ts";
+import type { User } from "./credentials.ts";
+import type { Leasing } from "./leasing.ts";
+import type { Kind, Metrics } from "./metrics.ts";
+import type { Options } from "./options.ts";
+import type { KnownPool, Pools } from "./pools.ts";
+
+export interface GatewayPorts {
+  pools: Pools;
+  leasingFor: (user: string) => Leasing;
+  agents: Agents;
+  tunnelling: Tunnelling & { outbound: Outbound };
+  metrics: Metrics;
+  log: Logger;
+  /** The pseudonym in `Via`. Undefined: no `Via` is added. */
+  via: string | undefined;
+}
+
+/** A request that was let in. */
+export interface Admitted {
+  kind: Kind;
+  user: User;
+  options: Options;
+  target: Target;
+}
+
+/** A request with its pool: it may be leased for. */
+export interface Routed extends Admitted, KnownPool {
+  leasing: Leasing;
+}
+
+/** @throws RemudaRefusal if the user may not use the pool; NotAllowed if the target is private. */
+export async function route(ports: GatewayPorts, admitted: Admitted): Promise<Routed> {
+  const { user, options, target } = admitted;
+  const known = await ports.pools.poolFor(target.host, options.pool);
+  if (user.pools !== undefined && !user.pools.includes(known.pool))
+    throw new RemudaRefusal(refuse("forbidden", `${user.name} may not lease from the pool ${known.pool}.`));
+  if (!(await ports.tunnelling.outbound.admitsTarget(target.host))) throw new NotAllowed(target.host);
+  return { ...admitted, ...known, leasing: ports.leasingFor(user.name) };
+}
+
+/** Which proxies the request may go through. */
+export function termsOf({ options, target, policy }: Routed): FetchLease & { proxyId?: string } {
+  const { session, labels, scheme, proxy } = options;
+  const { strategy } = policy;
+  return {
+    ...(session === undefined ? {} : { session }),
+    ...(Object.keys(labels).length === 0 ? {} : { labels }),
+    ...(scheme === undefined ? {} : { schemes: [scheme] }),
+    ...(proxy === undefined ? {} : { proxyId: proxy }),
+    // Only this strategy chooses by it. Otherwise each target would have blocks of its own.
+    ...(strategy.kind === "bandit" && strategy.by === "target" ? { target: target.host } : {}),
+  };
+}
+
+/** A session and a named proxy keep to their proxy: the same one is tried again, or none. */
+export function triesOf({ options }: Routed): number {
+  return options.proxy === undefined ? options.retries : 0;
+}
+
+/** Ids that the client gets with every answer that is not the gateway's own. */
+export function idsOf({ lease }: Block): { "X-Remuda-Lease": string; "X-Remuda-Proxy": string } {
+  return { "X-Remuda-Lease": lease.leaseId, "X-Remuda-Proxy": lease.proxyId };
+}
