@@ -1,7 +1,7 @@
 // The few calls of JetStream's API that we make directly: one code path for answers, API errors and "no responders".
 import type { Msg } from "@nats-io/transport-node";
 import { type Bus, isNoResponders, requestOn } from "./bus.ts";
-import { Fault } from "./fault.ts";
+import { Fault, messageOf } from "./fault.ts";
 
 /** JetStream's error numbers. Its error texts must not be searched instead. */
 export const jsErrors = {
@@ -100,6 +100,14 @@ export async function ifStream<T>(asked: Promise<T>): Promise<T | undefined> {
 /** The stream that has the subject. Undefined if there is none, or none that this user may see. */
 export async function streamOf(bus: Bus, subject: string): Promise<string | undefined> {
   return (await callJs<{ streams: string[] | null }>(bus, "STREAM.NAMES", { subject })).streams?.[0];
+}
+
+/** @throws Fault "retry-later": an error of the broker says nothing about what is stored. */
+export async function answered<T>(asked: Promise<T>): Promise<T> {
+  return asked.catch((cause) => {
+    if (cause instanceof Fault) throw cause;
+    throw new Fault("retry-later", `JetStream does not answer: ${messageOf(cause)}`, { cause });
+  });
 }
 
 export interface StoredMessage {

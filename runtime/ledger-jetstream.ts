@@ -8,7 +8,7 @@ import { headers } from "@nats-io/transport-node";
 import { commitHeader } from "../events/commit.ts";
 import { type Bus, isNoResponders, requestOn } from "./bus.ts";
 import { Fault, messageOf } from "./fault.ts";
-import { answerOf, brokerNow, isJsError, JsError, jsErrors, storedMessage } from "./jetstream-api.ts";
+import { answered, answerOf, brokerNow, isJsError, JsError, jsErrors, storedMessage } from "./jetstream-api.ts";
 import { type Head, type Ledger, lookAgainMs, type Room, type StoredCommit, wentBackwards } from "./ledger.ts";
 import { payloadFault } from "./payload.ts";
 import { StreamRoom } from "./room.ts";
@@ -96,7 +96,7 @@ export class JetStreamLedger implements Ledger {
 
   async head(): Promise<Head> {
     const { bus, stream, subject } = this.#given;
-    const last = await storedMessage(bus, stream, { last_by_subj: subject });
+    const last = await answered(storedMessage(bus, stream, { last_by_subj: subject }));
     return last === undefined ? { seq: 0, id: "" } : { seq: last.seq, id: last.header(commitHeader) ?? "" };
   }
 

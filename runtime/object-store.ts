@@ -4,7 +4,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { headers } from "@nats-io/transport-node";
 import { type Bus, requestOn } from "./bus.ts";
-import { answerOf, callJs, ifStream, storedMessage, subjectsOf } from "./jetstream-api.ts";
+import { answered, answerOf, callJs, ifStream, storedMessage, subjectsOf } from "./jetstream-api.ts";
 import type { StreamSettings } from "./streams.ts";
 import { tail } from "./tail.ts";
 
@@ -87,12 +87,15 @@ export class ObjectStore {
     return hashIn(await this.#meta(name));
   }
 
-  /** @throws Error, at the end at the latest, if there is no such object or it is not whole. */
+  /**
+   * @throws Error, at the end at the latest, if there is no such object or it is not whole; Fault "retry-later" if that
+   * cannot be known now.
+   */
   async *read(name: string): AsyncGenerator<Uint8Array> {
     const meta = await this.#meta(name);
     if (meta === undefined) throw new Error("it is gone");
     const subject = this.#chunkSubject(meta.nuid);
-    const last = await storedMessage(this.#bus, this.#stream, { last_by_subj: subject });
+    const last = await answered(storedMessage(this.#bus, this.#stream, { last_by_subj: subject }));
     const hash = createHash("sha256");
     let chunks = 0;
     if (last !== undefined) {
@@ -116,7 +119,7 @@ export class ObjectStore {
 
   async #meta(name: string): Promise<Meta | undefined> {
     const found = storedMessage(this.#bus, this.#stream, { last_by_subj: this.#metaSubject(name) });
-    const message = await ifStream(found);
+    const message = await answered(ifStream(found));
     return message === undefined ? undefined : JSON.parse(Buffer.from(message.bytes).toString());
   }
 
