@@ -1,7 +1,8 @@
 // Deletes a closed pool: its ledger, its snapshots, and the sealed credentials of its proxies. The ledger is claimed
 // first. So another picker that opens the pool at the same moment fails, and begins a new ledger afterwards.
 //
-// The ledger goes last. If the deletion fails before that, the pool is still closed, and can be deleted again.
+// The ledger goes last, but for its snapshots and its archive: without them it might not be folded. If the deletion fails
+// before that, the pool is still closed, and can be deleted again.
 import { invalid, type Refusal, refuse } from "../../protocol/refusal.ts";
 import { ledgerStream, ledgerSubject, outcomeSubject, outcomesStream } from "../../protocol/subjects.ts";
 import { Fault } from "../../runtime/fault.ts";
@@ -48,8 +49,8 @@ export async function deletePool(
   // This process may have stood still since its claim. Then another picker may have opened the pool.
   if ((await lastSequence(ledger, pool)) !== seq) return busy(pool);
   await secrets.prune(() => false);
-  await picker.snapshots.keep(pool, 0);
   await callJs(ledger, `STREAM.PURGE.${ledgerStream}`, { filter: ledgerSubject(pool), seq: seq + 1 });
+  await picker.snapshots.remove(pool);
   if (archive) await picker.archive?.remove(pool);
   // A new pool of this name would ignore these outcomes.
   await callJs(follower, `STREAM.PURGE.${outcomesStream}`, { filter: outcomeSubject(pool) }).catch(() => {});

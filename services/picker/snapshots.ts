@@ -61,7 +61,9 @@ export class Snapshots {
     await ensureStream(this.#bus, objectStoreSettings(snapshotsBucket, { isSingle }));
     const hash = await this.#store.put(nameOf(pool, mark), compressed(withEnds(snapshotLines(state))));
     for await (const _ of this.#store.read(nameOf(pool, mark))); // Throws if it is not whole.
-    await this.keep(pool, keptMax);
+    // A higher number is one of a later job, or of a ledger that was lost. Neither makes this one superfluous.
+    const upToThis = (await this.of(pool)).filter(({ n }) => n <= mark.n);
+    for (const old of upToThis.slice(keptMax)) await this.#store.remove(nameOf(pool, old));
     return hash;
   }
 
@@ -70,9 +72,9 @@ export class Snapshots {
     return this.#store.hashOf(nameOf(pool, mark));
   }
 
-  /** Removes all but the newest ones. */
-  async keep(pool: string, count: number): Promise<void> {
-    for (const old of (await this.of(pool)).slice(count)) await this.#store.remove(nameOf(pool, old));
+  /** Removes all. */
+  async remove(pool: string): Promise<void> {
+    for (const mark of await this.of(pool)) await this.#store.remove(nameOf(pool, mark));
   }
 }
 

@@ -58,7 +58,9 @@ async function* keep(): AsyncGenerator<NonNullable<UpkeepPiece>, undefined> {
     for (const why of bad) yield { bad: why };
     if (seq === 0) return undefined;
     const mark = { n: state.commits, seq, hash };
-    const stored = (await snapshots.hashOf(pool, mark)) ?? (await snapshots.save(pool, mark, state));
+    // A snapshot of this very commit may be one of the bad ones.
+    const present = bad.length === 0 ? await snapshots.hashOf(pool, mark) : undefined;
+    const stored = present ?? (await snapshots.save(pool, mark, state));
     yield { snapshot: { ...mark, stored }, archivedTo: state.archived.sequence };
     if (state.archived.n === 0) await archive.setAside(pool);
     const { archiveKeepMs } = job;

@@ -93,6 +93,17 @@ test("leaves the pool as it is if the witness cannot be stored, and deletes it t
   expect(await deleted("half")).toMatchObject({ code: "unknown-pool" });
 });
 
+test("removes the snapshots when the ledger is gone, which might not be folded without them", async () => {
+  await closedPool("kept");
+  let left: number | undefined = -1;
+  const remove = async (): Promise<void> => {
+    left = await lastSequence(bus, "kept");
+  };
+  const snapshots = { of: async () => [], remove } as unknown as Snapshots; // A deletion uses no more of them.
+  expect(await deleted("kept", { snapshots })).toEqual({ deleted: true });
+  expect(left).toBeUndefined();
+});
+
 test("no longer counts a pool towards the maximum once another picker has deleted it", async () => {
   await closedPool("next");
   expect(await ask("pool.open", "one-more")).toMatchObject({ code: "overloaded" });

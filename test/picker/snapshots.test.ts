@@ -1,4 +1,5 @@
 // Snapshots in a real object store, and ledgers that are folded from them.
+import { TimeoutError } from "@nats-io/transport-node";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { decodeCommit } from "../../events/commit.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
@@ -6,7 +7,7 @@ import { systemClock } from "../../runtime/clock.ts";
 import { callJs, streamInfo } from "../../runtime/jetstream-api.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { hashOf } from "../../runtime/loop.ts";
-import { type Folded, foldLedger } from "../../services/picker/fold.ts";
+import { type Folded, foldLedger, recovered } from "../../services/picker/fold.ts";
 import { type Mark, Snapshots } from "../../services/picker/snapshots.ts";
 import { advance, foldCommit } from "../../state-machines/fold/evolve.ts";
 import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
@@ -30,12 +31,12 @@ beforeAll(async () => {
   snapshots = new Snapshots(bus);
 });
 beforeEach(async () => {
-  await snapshots.keep(pool, 0);
+  await snapshots.remove(pool);
   said = [];
   reads = [];
 });
 afterAll(async () => {
-  await snapshots?.keep(pool, 0);
+  await snapshots?.remove(pool);
   await bus?.close();
 });
 
@@ -96,8 +97,24 @@ test("keeps the newest two, and nothing of the others", async () => {
   for (const n of [100, 150, 200]) await save(commits, n);
   expect((await snapshots.of(pool)).map(({ n }) => n)).toEqual([200, 150]);
   expect(await chunks()).toHaveLength(2);
-  await snapshots.keep(pool, 0);
+  await snapshots.remove(pool);
   expect(await chunks()).toEqual([]);
+});
+
+test("keeps the new ones of a ledger that was lost, though the old ones have higher numbers", async () => {
+  for (const n of [250, 300]) await save(commits, n);
+  for (const n of [100, 150, 200]) await save(commits, n);
+  expect((await snapshots.of(pool)).map(({ n }) => n)).toEqual([300, 250, 200, 150]);
+});
+
+test("counts no snapshot as bad because the broker does not answer", async () => {
+  await save(commits, 200);
+  const request = async (): Promise<never> => Promise.reject(new TimeoutError());
+  const away = new Snapshots({ ...bus, nc: { ...bus.nc, request } } as Bus);
+  const seen = { of: () => snapshots.of(pool), load: () => away.load(pool, markOf(commits, 200)) };
+  const ports = { pool, ledger: new Ledger(commits), clock: systemClock, snapshots: seen };
+  await expect(recovered(ports)).rejects.toMatchObject({ code: "retry-later" });
+  expect(reads).toEqual([]);
 });
 
 test("skips a snapshot that is not whole, and says so", async () => {

@@ -10,7 +10,7 @@ import type { Event } from "../../events/event.ts";
 import { ledgerStream, ledgerSubject } from "../../protocol/subjects.ts";
 import { Archive } from "../../runtime/archive/archive.ts";
 import { systemClock } from "../../runtime/clock.ts";
-import { streamInfo } from "../../runtime/jetstream-api.ts";
+import { callJs, streamInfo } from "../../runtime/jetstream-api.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import { streamSourceOn } from "../../services/audit/stream-source.ts";
@@ -170,6 +170,18 @@ test("folds from the snapshot, and from the archive if there is none", async () 
   expect(fast.state.archived.n).toBe(archive.segments(pool)[1]!.last.n);
   expect(pictureOf(fast)).toBe(pictureOf(whole));
   await expect(fold({ ledger: none })).rejects.toMatchObject({ code: "stop-damaged" });
+});
+
+test("stores a snapshot again if that of the same commit is bad", async () => {
+  await upkeep(1e9).lookAfter({ pool, leader });
+  const [mark] = await snapshots.of(pool);
+  const stream = "OBJ_remuda-snapshots";
+  // Its last chunk is right before its description, which is the last message.
+  const { last_seq } = (await streamInfo(streams.bus, stream)).state;
+  await callJs(streams.bus, `STREAM.MSG.DELETE.${stream}`, { seq: last_seq - 1 });
+  await expect(snapshots.load(pool, mark!)).rejects.toThrow("chunks");
+  await upkeep(1e9).lookAfter({ pool, leader });
+  expect(await snapshots.load(pool, mark!)).toMatchObject({ commits: mark!.n });
 });
 
 test("a damaged segment is found", async () => {
