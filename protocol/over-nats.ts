@@ -1,7 +1,7 @@
 // The contract over NATS, as a responder (runtime/responder.ts) needs it.
 import { leaseIdSchema, poolNameSchema, printable, requestIdSchema } from "../events/ids.ts";
 import { refusalNumbers } from "../events/refusal.ts";
-import { isRefusal, type Refusal, refuse, requestBytesMax, tooLarge } from "./refusal.ts";
+import { isRefusal, overloaded, type Refusal, refuse, requestBytesMax, tooLarge } from "./refusal.ts";
 import { notJson, parseJson, type Read, readAs } from "./request.ts";
 import { userNamePattern } from "./rights.ts";
 import { requestSubject } from "./subjects.ts";
@@ -32,6 +32,7 @@ export const overNats = {
     const read = text();
     return read === undefined ? { refusal: notJson() } : parseJson(read);
   },
+  senderOf: senderIn,
   /** A header is one line. Names from the request may contain line breaks. */
   errorOf(answer: object): { number: number; sentence: string } | undefined {
     if (!isRefusal(answer)) return undefined;
@@ -62,6 +63,7 @@ export const overNats = {
   failed: refuse("unavailable", "The request could not be answered because of a bug. The service's log names it.", {
     retryAfterMs: 1000,
   }),
+  tooMany: overloaded("More requests are waiting to be read than are allowed. Retry shortly."),
   tooLarge(bytesMax: number | undefined): Refusal {
     const isLow = bytesMax !== undefined && bytesMax < payloadBytesUsual;
     const todo = isLow ? "Set max_payload: 4MB in its configuration, and reload it." : "Ask for less (limit).";

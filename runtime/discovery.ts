@@ -1,7 +1,11 @@
 // Answers `$SRV.PING|INFO|STATS` (NATS ADR-32), so that `nats micro ls` finds the service. Written here, because the
 // published library pins an older client and takes over the subscriptions, which belong to the pool's leader alone.
 import type { NatsConnection, Subscription } from "@nats-io/transport-node";
+import type { Intake } from "./intake.ts";
 import { type Endpoint, isInbox } from "./responder.ts";
+
+/** A question is small, but its answer is not. */
+const answerBytes = 4096;
 
 export interface ServiceCard {
   name: string;
@@ -12,7 +16,8 @@ export interface ServiceCard {
   endpoints(): readonly Endpoint[];
 }
 
-export function answerDiscovery(nc: NatsConnection, card: ServiceCard): Subscription[] {
+/** Questions beyond the intake's bounds get no answer. */
+export function answerDiscovery(nc: NatsConnection, intake: Intake, card: ServiceCard): Subscription[] {
   const { name, id, version, description } = card;
   const identity = { name, id, version, metadata: {} };
   const answers = {
@@ -45,7 +50,12 @@ export function answerDiscovery(nc: NatsConnection, card: ServiceCard): Subscrip
     ["", `.${name}`, `.${name}.${id}`].map((suffix) =>
       nc.subscribe(`$SRV.${verb}${suffix}`, {
         callback: (error, message) => {
-          if (error === null && isInbox(message.reply)) message.respond(JSON.stringify(answer()));
+          const { reply: inbox } = message;
+          if (error !== null || !isInbox(inbox)) return;
+          const run = (): void => {
+            if (!nc.isClosed()) nc.publish(inbox, JSON.stringify(answer()));
+          };
+          intake.take({ group: "discovery", bytes: answerBytes, mayWait: true, run, reject() {}, keep() {} });
         },
       }),
     ),

@@ -1,14 +1,18 @@
 // Answers requests over NATS, for every service. It reads each request, passes it on, counts it, and answers at its
-// inbox. It knows no term of the protocol: a contract says how to read a request, and which answers are errors.
+// inbox. It knows no term of the protocol: a contract says how to read a request, and which answers are errors. If more
+// requests come than can be handled, they wait or are rejected before they are read (intake.ts).
 // Invariant: an answer goes to an inbox or nowhere.
-import { headers, type Msg, type NatsConnection, type Subscription } from "@nats-io/transport-node";
+import { headers, type Msg, type MsgHdrs, type NatsConnection, type Subscription } from "@nats-io/transport-node";
 import type { Logger } from "pino";
 import { Defects } from "./defects.ts";
+import { Intake } from "./intake.ts";
 
 /** @param Noted the parts of a request that may be logged; small, however large the request is. */
 export interface Contract<Noted> {
   /** @param request.text returns undefined if the bytes are not UTF-8. */
   read(request: { bytes: number; text: () => string | undefined }): { value: unknown } | { refusal: object };
+  /** The sender, as far as it is known. Requests of different senders do not wait for each other. */
+  senderOf(request: Pick<Asked, "inbox" | "header">): string;
   /** For the service-error headers. Undefined if the answer is not an error. The sentence is one line. */
   errorOf(answer: object): { number: number; sentence: string } | undefined;
   noted(asked: Omit<Asked, keyof Unread> & { name: string }): Noted;
@@ -16,6 +20,8 @@ export interface Contract<Noted> {
   noteOf(noted: Noted, answer: object): { text: string; fields: object } | undefined;
   /** Sent if a request cannot be answered because of a bug. */
   failed: object;
+  /** Sent if more requests have come than are read. */
+  tooMany: object;
   /** Sent in place of an answer that exceeds the server's size limit, which may be low for the moment. */
   tooLarge(bytesMax: number | undefined): object;
 }
@@ -37,12 +43,30 @@ export interface Asked extends Unread {
 /** Answers a request. If it fails, the request is answered all the same. */
 export type Handle = (asked: Asked) => Promise<void> | undefined | void;
 
+interface Served {
+  name: string;
+  subject: string;
+  /** Shared with others. */
+  queue?: string;
+  /** False: a request is handled at once, or rejected. Absent: it may wait for others of its sender and name. */
+  mayWait?: boolean;
+  /** At most this many requests of a sender go on at the same time. Absent: 16. */
+  atOnceMax?: number;
+  /** Whether there is room for a request, asked before it is read; if not, it answers. Absent: always. */
+  admits?: (unread: Unread) => boolean;
+  /** Answers a request that is rejected because too many have come. Absent: as the contract says. */
+  rejects?: (unread: Unread) => void;
+}
+
 export interface Endpoint {
   name: string;
   subject: string;
   requests: number;
   errors: number;
 }
+
+/** Larger ones are not read. */
+const headersBytesMax = 16 * 1024;
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 const none = { requests: 0, errors: 0 };
@@ -52,6 +76,7 @@ export class Responder<Noted = object> {
   readonly #contract: Contract<Noted>;
   readonly #log: Logger;
   readonly #defects: Pick<Defects, "note">;
+  readonly #intake: Intake;
   /** By name, over all subjects that are served under it. */
   readonly #counts = new Map<string, { requests: number; errors: number }>();
 
@@ -59,52 +84,34 @@ export class Responder<Noted = object> {
     nc: NatsConnection,
     contract: Contract<Noted>,
     log: Logger,
-    defects: Pick<Defects, "note"> = new Defects(log),
+    { defects = new Defects(log), intake = new Intake() }: { defects?: Pick<Defects, "note">; intake?: Intake } = {},
   ) {
     this.#nc = nc;
     this.#contract = contract;
     this.#log = log;
     this.#defects = defects;
+    this.#intake = intake;
   }
 
-  /**
-   * Flush before you announce the endpoint, or requests find no responder.
-   * @param given.queue shared with others. @param given.admits whether there is room for a request, asked before it is
-   * read; if not, it answers. Absent: always.
-   */
-  serve(
-    given: { name: string; subject: string; queue?: string; admits?: (unread: Unread) => boolean },
-    handle: Handle,
-  ): Subscription {
-    const { name, subject, queue, admits = () => true } = given;
+  /** Flush before you announce the endpoint, or requests find no responder. */
+  serve(given: Served, handle: Handle): Subscription {
+    const { name, subject, queue, mayWait = true, atOnceMax } = given;
     const counted = this.#counts.get(name) ?? { ...none };
     this.#counts.set(name, counted);
     const callback = (error: Error | null, message: Msg): void => {
       const inbox = message.reply;
       if (error !== null || !isInbox(inbox)) return;
       counted.requests++;
-      const { subject, headers: sent } = message;
-      const header = (name: string): string | undefined => sent?.get(name) || undefined;
-      const bytes = message.data.length;
-      const isLogged = this.#log.isLevelEnabled("info");
-      const respondTo = (body: unknown): Unread["respond"] => {
-        const noted = isLogged ? this.#contract.noted({ name, subject, inbox, header, body }) : undefined;
-        return this.#responding(inbox, counted, noted);
-      };
-      let respond = respondTo(undefined);
-      const failed = (error: unknown): void => {
-        this.#defects.note("request", error, { verb: name, subject });
-        respond(this.#contract.failed);
-      };
-      try {
-        if (!admits({ bytes, respond })) return;
-        const read = this.#contract.read({ bytes, text: () => textOf(message.data) });
-        if ("refusal" in read) return respond(read.refusal);
-        respond = respondTo(read.value);
-        handle({ subject, body: read.value, inbox, header, bytes, respond })?.catch(failed);
-      } catch (error) {
-        failed(error);
-      }
+      const came = new Came(message, inbox);
+      this.#intake.take({
+        group: `${this.#contract.senderOf(came)} ${name}`,
+        bytes: came.bytes,
+        mayWait,
+        atOnceMax,
+        keep: () => came.keep(),
+        run: () => this.#handle(came, { ...given, counted }, handle),
+        reject: ({ isDropped }) => this.#reject(came, { ...given, counted }, isDropped),
+      });
     };
     return this.#nc.subscribe(subject, { callback, ...(queue === undefined ? {} : { queue }) });
   }
@@ -121,6 +128,36 @@ export class Responder<Noted = object> {
       subject,
       ...(this.#counts.get(name) ?? none),
     }));
+  }
+
+  #handle(came: Came, { name, admits = () => true, counted }: Counted, handle: Handle): Promise<void> | undefined {
+    const { data, subject, inbox, header } = came;
+    const bytes = data.length;
+    const isLogged = this.#log.isLevelEnabled("info");
+    const respondTo = (body: unknown): Unread["respond"] => {
+      const noted = isLogged ? this.#contract.noted({ name, subject, inbox, header, body }) : undefined;
+      return this.#responding(inbox, counted, noted);
+    };
+    let respond = respondTo(undefined);
+    const failed = (error: unknown): void => {
+      this.#defects.note("request", error, { verb: name, subject });
+      respond(this.#contract.failed);
+    };
+    try {
+      if (!admits({ bytes, respond })) return;
+      const read = this.#contract.read({ bytes, text: () => textOf(data) });
+      if ("refusal" in read) return void respond(read.refusal);
+      respond = respondTo(read.value);
+      return handle({ subject, body: read.value, inbox, header, bytes, respond })?.catch(failed);
+    } catch (error) {
+      failed(error);
+    }
+  }
+
+  #reject({ data, inbox }: Came, { rejects, counted }: Counted, isDropped: boolean): void {
+    const respond = isDropped ? () => void counted.errors++ : this.#responding(inbox, counted, undefined);
+    if (rejects === undefined) respond(this.#contract.tooMany);
+    else rejects({ bytes: data.length, respond });
   }
 
   /** The returned function may be kept for a minute, by a request that waits. So it must not keep the message. */
@@ -147,6 +184,50 @@ export class Responder<Noted = object> {
       // than the server accepts, that is not a bug of the service that answered.
       if (error === undefined) this.#reply(inbox, this.#contract.tooLarge(this.#nc.info?.max_payload));
     }
+  }
+}
+
+type Counted = Served & { counted: { errors: number } };
+
+/** What is needed of a message. */
+class Came {
+  readonly inbox: string;
+  readonly #headerBytes: number;
+  data: Uint8Array;
+  /** Undefined once it is kept: a message is a piece of all that the socket has read, and would keep the whole. */
+  #message: Msg | undefined;
+  #subject = "";
+  #headers: MsgHdrs | undefined;
+
+  constructor(message: Msg, inbox: string) {
+    this.inbox = inbox;
+    this.data = message.data;
+    this.#message = message;
+    // Messages have it, but the library's type leaves it out.
+    const { size } = message as Msg & { size?: () => number };
+    this.#headerBytes = Math.max(0, (size?.call(message) ?? 0) - this.data.length - inbox.length);
+  }
+
+  /** With subject and headers. */
+  get bytes(): number {
+    return this.data.length + this.#headerBytes;
+  }
+
+  get subject(): string {
+    return this.#message?.subject ?? this.#subject;
+  }
+
+  readonly header = (name: string): string | undefined => {
+    if (this.#headerBytes > headersBytesMax) return undefined;
+    return (this.#message === undefined ? this.#headers : this.#message.headers)?.get(name) || undefined;
+  };
+
+  keep(): void {
+    if (this.#message === undefined) return;
+    this.#subject = this.#message.subject;
+    if (this.#headerBytes <= headersBytesMax) this.#headers = this.#message.headers;
+    this.data = this.data.slice();
+    this.#message = undefined;
   }
 }
 

@@ -27,6 +27,8 @@ export interface Handed {
 /** The leader behind the gate. */
 export interface Hall {
   admits(verb: LeaderVerb, unread: Unread): boolean;
+  /** Answers a request that is not read, because too many have come. */
+  rejects(unread: Unread): void;
   take(verb: LeaderVerb, asked: Asked, from: Sender): Promise<void> | void;
 }
 
@@ -67,7 +69,9 @@ export class Gate {
     if (this.#subscribed === undefined) {
       for (const verb of verbsBy("leader")) {
         const admits = (unread: Unread): boolean => this.#admits(verb, unread);
-        const endpoint = { name: verb, subject: requestSubject(verb, pool), admits };
+        // In a hand-over the gates compare which requests have come to them, so none may wait before a gate.
+        const rejects = (unread: Unread): void => this.#hall?.rejects(unread);
+        const endpoint = { name: verb, subject: requestSubject(verb, pool), mayWait: false, admits, rejects };
         this.#subscriptions.push(responder.serve(endpoint, (asked) => this.#came(verb, asked)));
       }
       this.#subscribed = front.nc.flush();

@@ -73,15 +73,29 @@ export class Inbox {
       const asked = { to, request, bytes };
       this.#asked.push(asked);
       this.#load.add(asked);
-    } else this.#reject(caller, refusal ?? nearlyFull());
+    } else this.reject(caller, refusal ?? nearlyFull());
     return to !== undefined;
   }
 
   /** Whether a request of this size may be read. If not, its caller is answered. */
   admits(share: Share, call: Pick<Call, "respond" | "bytes">, waiting: Load): boolean {
     const refusal = this.#fullFor(share, call.bytes ?? 0, waiting);
-    if (refusal !== undefined) this.#reject(call, refusal);
+    if (refusal !== undefined) this.reject(call, refusal);
     return refusal === undefined;
+  }
+
+  /** Answers a request undecided, as soon as it is certain that this process leads. */
+  reject(caller: Pick<Call, "respond">, refusal: Refusal): void {
+    const { metrics, isSure, onHeld } = this.#ports;
+    const say = (): void => {
+      metrics.rejected(refusal.code);
+      caller.respond(refusal);
+    };
+    if (isSure()) return say();
+    // Beyond the bound a request gets no answer, and its client repeats it.
+    if (this.isOver || this.#held.length >= requestsMax) return;
+    this.#held.push(say);
+    onHeld();
   }
 
   get isHolding(): boolean {
@@ -107,7 +121,7 @@ export class Inbox {
    */
   stall(unbegun: readonly Caller[]): void {
     this.#isStalled = true;
-    for (const caller of [...unbegun, ...this.take().map(({ to }) => to)]) this.#reject(caller, stalled());
+    for (const caller of [...unbegun, ...this.take().map(({ to }) => to)]) this.reject(caller, stalled());
   }
 
   goOn(): void {
@@ -125,19 +139,6 @@ export class Inbox {
       return overloaded(`More than ${requestsMax} requests are waiting to be decided.`);
     if (waiting.bytes[share] + this.#load.bytes[share] + bytes <= bytesMax) return undefined;
     return overloaded(`The requests that wait to be decided already have ${bytesMax >> 20} MiB.`);
-  }
-
-  #reject(caller: Pick<Call, "respond">, refusal: Refusal): void {
-    const { metrics, isSure, onHeld } = this.#ports;
-    const say = (): void => {
-      metrics.rejected(refusal.code);
-      caller.respond(refusal);
-    };
-    if (isSure()) return say();
-    // Beyond the bound a request gets no answer, and its client repeats it.
-    if (this.isOver || this.#held.length >= requestsMax) return;
-    this.#held.push(say);
-    onHeld();
   }
 }
 

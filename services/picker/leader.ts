@@ -31,7 +31,7 @@ export class Leader implements Owner {
   readonly #loop: Loop;
   readonly #random: (bytes: number) => Buffer;
   readonly outcomes = new Outcomes();
-  readonly #inbox: Inbox;
+  readonly inbox: Inbox;
   readonly #growth: Growth;
   readonly #leftOut: LeftOut;
   readonly #stopping = new AbortController();
@@ -45,7 +45,7 @@ export class Leader implements Owner {
     const own = { metrics: this.metrics, isSure: () => this.isSure, onHeld: () => this.#loop.wake() };
     this.#leftOut = ports.leftOut ?? new LeftOut(ports.clock);
     this.#growth = new Growth({ ...ports, leases: () => state.leases.values() });
-    this.#inbox = new Inbox({ ...ports, ...own, growth: this.#growth, leftOut: this.#leftOut });
+    this.inbox = new Inbox({ ...ports, ...own, growth: this.#growth, leftOut: this.#leftOut });
     this.#random = ports.random ?? randomBytes;
     this.engine = new Engine(state, ports.quotas);
     this.#loop = new Loop({ ...ports, owner: this, start: { seq, hash, commits: state.commits, time } });
@@ -55,7 +55,7 @@ export class Leader implements Owner {
   async lead(): Promise<boolean> {
     await this.#growth.watch();
     while (this.engine.prepare()) await new Promise<void>((resolve) => this.#ports.clock.soon(resolve));
-    if (this.#inbox.isOver) return false;
+    if (this.inbox.isOver) return false;
     this.#loop.wake();
     if (!(await this.#leading.promise)) return false;
     this.#ports.tell({ type: "caughtUp" });
@@ -65,7 +65,7 @@ export class Leader implements Owner {
 
   /** It has claimed the ledger, has caught up, and has not ended. */
   get leads(): boolean {
-    return this.engine.serves && !this.#inbox.isOver;
+    return this.engine.serves && !this.inbox.isOver;
   }
 
   /** False: it may have been deposed while this process did not run. It says nothing until it has proved itself. */
@@ -93,12 +93,12 @@ export class Leader implements Owner {
   }
 
   submit(request: Request, caller: Caller): void {
-    if (this.#inbox.add(request, caller, this.engine.requests.load)) this.#loop.wake();
+    if (this.inbox.add(request, caller, this.engine.requests.load)) this.#loop.wake();
   }
 
   /** Whether there is room for a request of this size, which is not read yet. If not, it is answered. */
   admits(share: Share, call: Pick<Call, "respond" | "bytes">): boolean {
-    return this.#inbox.admits(share, call, this.engine.requests.load);
+    return this.inbox.admits(share, call, this.engine.requests.load);
   }
 
   /** Takes no further turn when this resolves. All that came before is decided, if that takes no longer. */
@@ -107,8 +107,8 @@ export class Leader implements Owner {
   /** Ends silently: no answer, no further commit. */
   stop(): void {
     this.engine.end();
-    if (this.#inbox.isOver) return;
-    this.#inbox.close();
+    if (this.inbox.isOver) return;
+    this.inbox.close();
     this.#growth.stop();
     this.#loop.stop();
     this.#stopping.abort();
@@ -119,8 +119,8 @@ export class Leader implements Owner {
   turn(at: number, _number: number): Draft {
     const { engine } = this;
     const sheet = new Sheet();
-    const requests = this.#inbox.take();
-    const hasCallers = requests.length > 0 || this.#inbox.isHolding;
+    const requests = this.inbox.take();
+    const hasCallers = requests.length > 0 || this.inbox.isHolding;
     const mustProve = this.#ports.ledger.isReplicated === true && hasCallers && !this.#loop.proven;
     const decided = engine.turn({
       at,
@@ -139,7 +139,7 @@ export class Leader implements Owner {
     this.outcomes.drop(decided.ingested);
     this.#decided = decided;
     const { chance, cursor, answers: decidedNow, more: moreToDecide } = decided;
-    const answers = decidedNow.length > 0 || this.#inbox.isHolding;
+    const answers = decidedNow.length > 0 || this.inbox.isHolding;
     const more = moreToDecide || !this.outcomes.isEmpty;
     return { term: this.state.term, cursor, chance, events: sheet.events, answers, more };
   }
@@ -153,7 +153,7 @@ export class Leader implements Owner {
     const storedAt = this.now();
     if (!this.#hasClaimed) this.#catchUp();
     if (this.leads) this.#leading.resolve(true);
-    if (this.isSure) this.#inbox.release();
+    if (this.isSure) this.inbox.release();
     const given = { storedAt, metrics: this.metrics, onDefect: this.#ports.onDefect };
     for (const { to, answer } of answers) giveAnswer(to, answer, given);
     if (closed) this.#end({ type: "closed" });
@@ -168,8 +168,8 @@ export class Leader implements Owner {
   }
 
   stalled(yes: boolean): void {
-    if (yes) this.#inbox.stall(this.engine.requests.takeUnbegun());
-    else this.#inbox.goOn();
+    if (yes) this.inbox.stall(this.engine.requests.takeUnbegun());
+    else this.inbox.goOn();
   }
 
   wakeAt(): number {
@@ -190,11 +190,11 @@ export class Leader implements Owner {
   }
 
   #end(event: LeaderEvent): void {
-    if (this.#inbox.isOver) return;
+    if (this.inbox.isOver) return;
     this.stop();
     // If the pool was closed, here and in the ledger, the leader may still answer. A fenced leader must not.
     if (event.type === "closed")
-      for (const { to } of this.#inbox.take()) to.respond(refuse("unknown-pool", "The pool has been closed."));
+      for (const { to } of this.inbox.take()) to.respond(refuse("unknown-pool", "The pool has been closed."));
     this.#ports.tell(event);
   }
 }

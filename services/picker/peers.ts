@@ -9,6 +9,7 @@ import { noticeSubject, noticeSubjects } from "../../protocol/subjects.ts";
 import { type PoolVerb, poolVerbs } from "../../protocol/verbs.ts";
 import { drained, isNoResponders } from "../../runtime/bus.ts";
 import { systemClock } from "../../runtime/clock.ts";
+import { Defects } from "../../runtime/defects.ts";
 import { Responder } from "../../runtime/responder.ts";
 import type { Leader } from "./leader.ts";
 import { Liveness } from "./liveness.ts";
@@ -30,6 +31,7 @@ interface Passed {
 const betweenPickers = {
   ...overNats,
   read: ({ text }: { text: () => string | undefined }) => parseJson(text() ?? "?"),
+  senderOf: () => "",
   noted: () => ({}),
   noteOf: () => undefined,
 };
@@ -59,7 +61,8 @@ export class Peers {
     this.#buses = options.buses;
     this.#reach = new Reach(options.buses, options.clock ?? systemClock);
     this.#liveness = new Liveness(id, options, this.#reach);
-    this.#responder = new Responder(options.buses.front.nc, betweenPickers, options.log, options.defects);
+    const { buses, log, defects = new Defects(log) } = options;
+    this.#responder = new Responder(buses.front.nc, betweenPickers, log, { defects });
   }
 
   /** @throws Fault "fix-setup" if the pool's leader has another installation's key. */

@@ -11,7 +11,9 @@ import { readRequest } from "../../protocol/request.ts";
 import { poolListSubject, requestSubject } from "../../protocol/subjects.ts";
 import { type PoolVerb, poolVerbs, type Verb, verbs, verbsBy } from "../../protocol/verbs.ts";
 import { drained } from "../../runtime/bus.ts";
+import { Defects } from "../../runtime/defects.ts";
 import { answerDiscovery } from "../../runtime/discovery.ts";
+import { Intake } from "../../runtime/intake.ts";
 import { type Asked, Responder } from "../../runtime/responder.ts";
 import { Leadership } from "./leadership.ts";
 import { openPool } from "./open-pool.ts";
@@ -21,10 +23,13 @@ import { StreamWatch } from "./stream-watch.ts";
 import { type Who, whoSent } from "./who.ts";
 
 const describeMsMax = 2000;
+/** Of one user: each list asks every pool. */
+const listsAtOnce = 2;
 
 export class Picker {
   readonly id = `picker-${randomBytes(6).toString("hex")}`;
   readonly #options: PickerOptions;
+  readonly #intake = new Intake();
   readonly #responder: Responder;
   readonly #leadership: Leadership;
   readonly #needed: readonly NeededStream[];
@@ -33,9 +38,9 @@ export class Picker {
 
   constructor(options: PickerOptions) {
     this.#options = options;
-    this.#responder = new Responder(options.buses.front.nc, overNats, options.log, options.defects);
+    const { buses, log, defects = new Defects(log), onFrozen, streamsEveryMs: everyMs } = options;
+    this.#responder = new Responder(buses.front.nc, overNats, log, { defects, intake: this.#intake });
     this.#leadership = new Leadership(this.id, options, this.#responder);
-    const { buses, log, onFrozen, streamsEveryMs: everyMs } = options;
     this.#needed = neededStreams(buses, options);
     const secretEntries = (): number => this.#leadership.secretEntries();
     this.#streams = new StreamWatch({ needed: this.#needed, log, secretEntries, onFrozen, everyMs });
@@ -79,10 +84,10 @@ export class Picker {
     this.#subscriptions.push(this.#responder.serve(deletion, (asked) => this.#delete(asked)));
     const asked = verbsBy("leader").filter((verb) => verbs[verb].for !== "executors");
     const listed = [...asked, ...poolVerbs, "pool.delete" as const].map(endpointOf);
-    const list = { name: "pool.list", subject: poolListSubject, queue: "remuda" };
+    const list = { name: "pool.list", subject: poolListSubject, queue: "remuda", atOnceMax: listsAtOnce };
     this.#subscriptions.push(this.#responder.serve(list, (asked) => this.#list(asked)));
     this.#subscriptions.push(
-      ...answerDiscovery(nc, {
+      ...answerDiscovery(nc, this.#intake, {
         name: "remuda",
         id: this.id,
         version,

@@ -3,7 +3,7 @@
 import { randomBytes } from "node:crypto";
 import type { Logger } from "pino";
 import type { Cursor } from "../../events/commit.ts";
-import { userHeader } from "../../protocol/over-nats.ts";
+import { overNats, userHeader } from "../../protocol/over-nats.ts";
 import { ledgerStream, ledgerSubject, requestSubject } from "../../protocol/subjects.ts";
 import type { Archive } from "../../runtime/archive/archive.ts";
 import type { AtMost } from "../../runtime/at-most.ts";
@@ -238,7 +238,9 @@ export async function servePool(
     const { body, respond, bytes } = asked;
     return requests.handle(verb, body, respond, whoSent(asked, users), bytes, from);
   };
-  gate.open({ admits: (verb, unread) => leader.admits(shareOf(verb), unread), take }, () => {
+  const admits: Hall["admits"] = (verb, unread) => leader.admits(shareOf(verb), unread);
+  const rejects: Hall["rejects"] = (unread) => leader.inbox.reject(unread, overNats.tooMany);
+  gate.open({ admits, rejects, take }, () => {
     for (const each of handed) takeHanded(each, { pool, requests, gate, responder: picker.responder });
   });
   const { term, proxies, commits } = leader.state;

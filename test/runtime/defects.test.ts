@@ -59,7 +59,7 @@ test.each<[string, Handle]>([
       callback = given.callback;
     },
   } as unknown as NatsConnection; // A responder uses no more of it.
-  new Responder(nc, overNats, log, defects).serve({ name: "pool.list", subject: "remuda.pool.list.all" }, handle);
+  new Responder(nc, overNats, log, { defects }).serve({ name: "pool.list", subject: "remuda.pool.list.all" }, handle);
   const message = { subject: "remuda.pool.list.all", reply: "_INBOX.ann.1", data: Buffer.from("{}") };
   callback?.(null, message as unknown as Msg); // Likewise.
   expect(await answered).toMatchObject({

@@ -4,11 +4,12 @@ import { runInNewContext } from "node:vm";
 import type { Msg, NatsConnection } from "@nats-io/transport-node";
 import { expect, test } from "vitest";
 import { overNats } from "../../protocol/over-nats.ts";
+import { Intake } from "../../runtime/intake.ts";
 import { openLog } from "../../runtime/log.ts";
 import { Responder, type Unread } from "../../runtime/responder.ts";
 import { eventually } from "../kit/poll.ts";
 
-function respond(admits?: (unread: Unread) => boolean, bytesMax = 1024 ** 2) {
+function respond(admits?: (unread: Unread) => boolean, bytesMax = 1024 ** 2, intake = new Intake()) {
   const sent: string[] = [];
   const kept: Unread["respond"][] = [];
   let deliver = (_message: Msg): void => {};
@@ -24,7 +25,7 @@ function respond(admits?: (unread: Unread) => boolean, bytesMax = 1024 ** 2) {
   } as unknown as NatsConnection; // A responder uses no more of it.
   const log = openLog({ level: "info", version: "0", isTerminal: false, write: () => {} })("picker");
   const endpoint = { name: "lease", subject: "remuda.lease.shop", ...(admits === undefined ? {} : { admits }) };
-  new Responder(nc, overNats, log).serve(endpoint, ({ respond: each }) => void kept.push(each));
+  new Responder(nc, overNats, log, { intake }).serve(endpoint, ({ respond: each }) => void kept.push(each));
   /** Delivers a request, and returns its bytes. */
   const ask = (body: string): WeakRef<Uint8Array> => {
     const data = Buffer.from(body);
@@ -69,4 +70,30 @@ test.each([
   kept[0]?.({ pools: "x".repeat(bytesMax) });
   const message = `The answer is larger than the NATS server accepts (${bytesMax} bytes). ${todo}`;
   expect(sent).toEqual([JSON.stringify({ code: "too-large", message })]);
+});
+
+test("rejects a flood unread, without an answer to most of it, and keeps no memory of the messages that wait", async () => {
+  setFlagsFromString("--expose-gc");
+  const collect: () => void = runInNewContext("gc");
+  let turn = (): void => {};
+  const { ask, kept, sent } = respond(
+    undefined,
+    1024 ** 2,
+    new Intake({
+      soon(callback) {
+        turn = callback;
+      },
+      monotonic: () => 0,
+    }),
+  );
+  const messages = Array.from({ length: 7000 }, (_, i) => ask(`{"n":${i}}`));
+  expect(kept.length).toBe(500);
+  expect(sent.length).toBe(1000);
+  expect(JSON.parse(sent[0] ?? "")).toMatchObject({ code: "overloaded", retryAfterMs: 1000 });
+  await eventually(() => {
+    collect();
+    expect(messages.slice(500).every((bytes) => bytes.deref() === undefined)).toBe(true);
+  });
+  turn();
+  expect(kept.length).toBe(1000);
 });
