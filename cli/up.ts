@@ -262,7 +262,7 @@ async function startPicker(
     follower: await open("follower"),
     peers: await open("peers"),
   };
-  const { ledgerBytesMax, poolsMax } = config;
+  const { ledgerBytesMax, poolsMax, proxiesMax } = config;
   const outbound = outboundWith(config.outboundAllow);
   const witnessFolder = join(config.dataDir, "witness");
   const picker = new Picker({
@@ -274,6 +274,7 @@ async function startPicker(
     version: version(),
     ledgerBytesMax,
     poolsMax,
+    proxiesMax,
     outbound,
     witnessFolder,
     upkeep: upkeepOf(config, url),

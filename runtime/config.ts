@@ -50,6 +50,8 @@ export type Config = {
   readonly archiveKeepDays?: number | undefined;
   /** The most pools that may have a ledger, closed ones included. */
   readonly poolsMax: number;
+  /** The most proxies of one pool, retired ones included. */
+  readonly proxiesMax: number;
   /** Hosts and address blocks that our requests may reach though they are not public. */
   readonly outboundAllow: {
     readonly hosts: readonly string[];
@@ -104,6 +106,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       ? readInteger(env, "REMUDA_ARCHIVE_KEEP_DAYS", { fallback: 0, min: 1, max: 36_500 })
       : undefined,
     poolsMax: readInteger(env, "REMUDA_POOLS_MAX", { fallback: 5000, min: 1, max: 100_000 }),
+    // A proxy takes about 1 kB of the picker's memory.
+    proxiesMax: readInteger(env, "REMUDA_PROXIES_MAX", { fallback: 1_000_000, min: 1, max: 100_000_000 }),
     outboundAllow: readOutboundAllow(env),
     logLevel: readLogLevel(env),
   };

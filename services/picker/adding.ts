@@ -4,10 +4,22 @@ import { type AddReply, type AddRequest, rejectedListedMax } from "../../protoco
 import { overloaded, type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { Secrets } from "../../runtime/secrets.ts";
 import type { Answer, Command } from "../../state-machines/command.ts";
+import type { Newcomer } from "../../state-machines/decide/proxy.ts";
+import type { PoolState } from "../../state-machines/fold/state.ts";
 import { type EntryPorts, type ReadEntries, readEntries } from "./entries.ts";
 
 const waitingMax = 200;
 const waitingBytesMax = 32 * 1024 ** 2;
+
+/** Its retired proxies are remembered for an hour or longer. */
+const fullRetryMs = 60_000;
+
+export interface AddingPorts extends EntryPorts {
+  secrets: Pick<Secrets, "put">;
+  leader: { readonly state: Pick<PoolState, "pool" | "proxies"> };
+  /** The most proxies of a pool, retired ones included. Absent: no bound. */
+  proxiesMax?: number | undefined;
+}
 
 interface Added {
   commands: Extract<Command, { type: "add" }>[];
@@ -15,12 +27,12 @@ interface Added {
 }
 
 export class Adding {
-  readonly #ports: EntryPorts & { secrets: Pick<Secrets, "put"> };
+  readonly #ports: AddingPorts;
   #last: Promise<unknown> = Promise.resolve();
   #waiting = 0;
   #waitingBytes = 0;
 
-  constructor(ports: EntryPorts & { secrets: Pick<Secrets, "put"> }) {
+  constructor(ports: AddingPorts) {
     this.#ports = ports;
   }
 
@@ -47,6 +59,8 @@ export class Adding {
   async #prepare(request: AddRequest): ReturnType<Adding["add"]> {
     const entries = await readEntries(request, this.#ports);
     const { newcomers, logins } = entries;
+    const refusal = this.#fullFor(newcomers);
+    if (refusal !== undefined) return { refusal };
     try {
       // Before the command enters the loop: a proxy in the ledger whose login is lost could never be used.
       if (logins.size > 0) await this.#ports.secrets.put(logins);
@@ -58,6 +72,18 @@ export class Adding {
       commands: newcomers.map((newcomer) => ({ type: "add", newcomer })),
       reply: (each) => addReply(entries, each, request),
     };
+  }
+
+  /** Proxies that the pool knows already may be added again at any time. */
+  #fullFor(newcomers: readonly Newcomer[]): Refusal | undefined {
+    const { leader, proxiesMax = Number.POSITIVE_INFINITY } = this.#ports;
+    const { pool, proxies } = leader.state;
+    const added = new Set(newcomers.flatMap(({ id }) => (proxies.has(id) ? [] : [id]))).size;
+    if (added === 0 || proxies.size + added <= proxiesMax) return undefined;
+    const message =
+      `The pool ${pool} has ${proxies.size} proxies, those retired in the last hour included. With ${added} more it ` +
+      `would have more than the ${proxiesMax} that REMUDA_PROXIES_MAX allows. Retire proxies, or raise it.`;
+    return overloaded(message, fullRetryMs);
   }
 }
 

@@ -34,6 +34,7 @@ export interface RequestPorts {
   key: InstallationKey;
   /** Which addresses of token sources and proxies are allowed. */
   outbound: Outbound;
+  proxiesMax?: number | undefined;
   newLeaseId: () => string;
   /** Further inputs for metrics. Absent: not known here. */
   watched?: {

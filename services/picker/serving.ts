@@ -51,6 +51,8 @@ export interface PickerOptions {
   ledgerBytesMax: number;
   /** The most pools that may have a ledger, closed ones included. Absent: no bound. */
   poolsMax?: number;
+  /** The most proxies of a pool, retired ones included. Absent: no bound. */
+  proxiesMax?: number;
   /** Which addresses of token sources and proxies are allowed. */
   outbound: Outbound;
   /** Absent: the NATS server has no users. */
@@ -199,8 +201,8 @@ export async function preparePool(pool: string, given: FoldGiven): Promise<Prepa
       defects: () => defects.ofPool(pool),
       stallMs: () => picker.stalls.view(),
     };
-    const { outbound } = picker.options;
-    const requests = new Requests({ leader, secrets, key, outbound, newLeaseId: leaseIds(), watched });
+    const { outbound, proxiesMax } = picker.options;
+    const requests = new Requests({ leader, secrets, key, outbound, proxiesMax, newLeaseId: leaseIds(), watched });
     const forgotten = (witness?.forgotten ?? 0) + (loss === undefined ? 0 : 1);
     const keeper = new WitnessKeeper({ pool, leader, witnesses: picker.witnesses, clock, forgotten });
     const served: Served = { pool, leader, requests, ledger, secrets, keeper, loss, gate, subscriptions: [] };

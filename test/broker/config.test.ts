@@ -19,6 +19,7 @@ test("gives the defaults for an empty environment", () => {
     ledgerKeepDays: 7,
     archive: resolve(".remuda/archive"),
     poolsMax: 5000,
+    proxiesMax: 1_000_000,
     outboundAllow: { hosts: [], blocks: [] },
     logLevel: "warn",
   });
@@ -82,6 +83,7 @@ test("reads every variable, and makes paths absolute", () => {
     archive: resolve("here/archive"),
     archiveKeepDays: 365,
     poolsMax: 5000,
+    proxiesMax: 1_000_000,
     outboundAllow: {
       hosts: ["*.corp.example"],
       blocks: [

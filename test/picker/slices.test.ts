@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { keyOf } from "../../runtime/secrets.ts";
 import { Adding } from "../../services/picker/adding.ts";
 import { type Filling, fillLeasePage, fillPage } from "../../services/picker/page.ts";
-import type { Lease } from "../../state-machines/fold/state.ts";
+import type { Lease, Proxy } from "../../state-machines/fold/state.ts";
 import { loopbackAllowed } from "../kit/outbound.ts";
 
 const key = keyOf(Buffer.alloc(32, 7).toString("base64url"), "test");
@@ -92,13 +92,15 @@ describe("a page of leases", () => {
 });
 
 describe("lists that are added", () => {
+  const state = { pool: "shop", proxies: new Map<string, Proxy>() };
+  const leader = { state };
   const list = (count: number, from: number) =>
     Array.from({ length: count }, (_, i) => `user:pass@10.${from}.${i >> 8}.${i & 255}:80`);
 
   test("are read in pieces with other requests between them, and stay in order of arrival", async () => {
     const stored: number[] = [];
     const put = async (secrets: ReadonlyMap<string, string>) => void stored.push(secrets.size);
-    const adding = new Adding({ outbound: loopbackAllowed, secrets: { put }, key });
+    const adding = new Adding({ outbound: loopbackAllowed, secrets: { put }, key, leader });
     const add = (proxies: string[]) => adding.add({ proxies, ids: false });
     const done: string[] = [];
     let turns = 0;
@@ -123,12 +125,36 @@ describe("lists that are added", () => {
     const put = async () => {
       if (fails) throw new Error("no answer");
     };
-    const adding = new Adding({ outbound: loopbackAllowed, secrets: { put }, key });
+    const adding = new Adding({ outbound: loopbackAllowed, secrets: { put }, key, leader });
     const add = (proxies: string[]) => adding.add({ proxies, ids: false });
     const all = Array.from({ length: 201 }, () => add(list(1, 1)));
     expect(await all[200]).toMatchObject({ refusal: { code: "overloaded" } });
     expect(await all[199]).toMatchObject({ refusal: { code: "unavailable" } });
     fails = false;
     expect(await add(list(1, 1))).toHaveProperty("commands");
+  });
+
+  test("are refused if the pool would have more proxies than are allowed, unless it knows them", async () => {
+    const put = async (): Promise<void> => {};
+    const adding = new Adding({ outbound: loopbackAllowed, secrets: { put }, key, leader, proxiesMax: 3 });
+    const add = async (proxies: string[]) => {
+      const added = await adding.add({ proxies, ids: false });
+      if ("commands" in added) for (const { newcomer } of added.commands) state.proxies.set(newcomer.id, {} as Proxy); // Only its id is read.
+      return added;
+    };
+    expect(await add(list(4, 1))).toEqual({
+      refusal: {
+        code: "overloaded",
+        message:
+          "The pool shop has 0 proxies, those retired in the last hour included. With 4 more it would have more than " +
+          "the 3 that REMUDA_PROXIES_MAX allows. Retire proxies, or raise it.",
+        retryAfterMs: 60_000,
+      },
+    });
+    const twice = [...list(3, 1), ...list(1, 1)];
+    expect(await add(twice)).toHaveProperty("commands");
+    expect(await add(list(4, 1))).toMatchObject({ refusal: { code: "overloaded" } });
+    expect(await add(twice)).toHaveProperty("commands");
+    state.proxies.clear();
   });
 });
