@@ -235,13 +235,11 @@ export class Leadership {
     const answer = new Promise<object>((resolve, reject) => {
       led.requests.handle(asked.verb, asked.body, resolve, asked.who)?.catch(reject);
     });
-    // A leader that is fenced before it has answered never does.
+    // A leader that is fenced, or whose pool's life ends because of a bug, before it has answered, never does.
     const answered = new AbortController();
     const over = waitFor(this.#lifeOf(pool), ({ context }) => context.served !== led, { signal: answered.signal });
-    const elsewhere = over.then(
-      () => this.#station.peers.ask(pool, asked, given),
-      () => answer,
-    );
+    const ask = (): Promise<object> => this.#station.peers.ask(pool, asked, given);
+    const elsewhere = over.then(ask, () => (answered.signal.aborted ? answer : ask()));
     return Promise.race([answer, elsewhere]).finally(() => answered.abort());
   }
 

@@ -142,7 +142,23 @@ test("starts a pool again whose actor ended because of a bug, and leads it", asy
   expect(await new Promise<object>((respond) => leadership.open("evil", { ...open, respond }))).toMatchObject({
     pool: "evil",
   });
-  await leadership.ask("evil", { verb: "pool.close", body: {}, who: anybody });
+  // The life of the pool ends while a question waits for its answer.
+  const submit = vi.spyOn(Leader.prototype, "submit").mockImplementationOnce(() => {
+    const body = {
+      get body(): unknown {
+        throw new TypeError("planted");
+      },
+    };
+    setImmediate(() => leadership.open("evil", Object.assign(body, { respond() {}, who: anybody })));
+  });
+  const stats = await leadership.ask("evil", { verb: "pool.stats", body: {}, who: anybody });
+  expect(stats).toMatchObject({ code: "unavailable" });
+  submit.mockRestore();
+  expect(defects.counts).toEqual({ pool: 2 });
+  await eventually(async () => {
+    const closed = await leadership.ask("evil", { verb: "pool.close", body: {}, who: anybody });
+    expect(closed).toMatchObject({ pool: "evil" });
+  });
   expect(await deleted("evil")).toEqual({ deleted: true });
 });
 
