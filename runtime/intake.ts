@@ -32,6 +32,8 @@ const allMax = { requests: 20_000, bytes: 32 * 1024 ** 2 };
 /** Senders may be made up. Beyond this number, groups share one. */
 const groupsMax = 200;
 const atOnceMaxUsual = 16;
+/** A request that takes longer no longer counts. */
+const underWayMsMax = 30_000;
 /** The same, while requests of the group are rejected. */
 const atOnceMaxRejecting = 2;
 /** Reading a request of this size takes as long as reading a hundred small ones. */
@@ -53,10 +55,19 @@ class Group {
 interface Loop {
   /** Calls back in the next turn of the event loop. */
   soon(callback: () => void): void;
+  /** Returns a function that cancels it. */
+  after(ms: number, callback: () => void): () => void;
   monotonic(): number;
 }
 
-const own: Loop = { soon: setImmediate, monotonic: () => performance.now() };
+const own: Loop = {
+  soon: setImmediate,
+  after(ms, callback) {
+    const timer = setTimeout(callback, ms).unref();
+    return () => clearTimeout(timer);
+  },
+  monotonic: () => performance.now(),
+};
 
 export class Intake {
   readonly #loop: Loop;
@@ -126,11 +137,16 @@ export class Intake {
     if (done === undefined) return;
     group.underWay++;
     this.#groups.set(name, group);
+    let isOver = false;
     const settled = (): void => {
+      if (isOver) return;
+      isOver = true;
+      cancel();
       group.underWay--;
       this.#forget(name, group);
       if (group.waiting.length > 0) this.#begin();
     };
+    const cancel = this.#loop.after(underWayMsMax, settled);
     done.then(settled, settled);
   }
 

@@ -9,9 +9,14 @@ function intake() {
   const dropped: string[] = [];
   const kept: string[] = [];
   let now = 0;
+  const late: (() => void)[] = [];
   const under = new Intake({
     soon(callback) {
       next = callback;
+    },
+    after(_ms, callback) {
+      late.push(callback);
+      return () => {};
     },
     monotonic: () => now,
   });
@@ -33,10 +38,13 @@ function intake() {
     callback?.();
     return [...handled];
   };
+  const endLate = (): void => {
+    for (const callback of late.splice(0)) callback();
+  };
   const pass = (ms: number): void => {
     now += ms;
   };
-  return { take, turn, pass, handled, answered, dropped, kept, isIdle: () => next === undefined };
+  return { take, turn, pass, endLate, handled, answered, dropped, kept, isIdle: () => next === undefined };
 }
 
 type Given = { group: string; bytes: number; goesOn: Promise<void>; mayWait: boolean };
@@ -142,4 +150,12 @@ test("handles a request that may not wait at once, however many wait", () => {
   for (const name of names("list", 3000)) take(name);
   take("lease", { mayWait: false });
   expect(handled.at(-1)).toBe("lease");
+});
+
+test("does not wait for a request that takes too long", () => {
+  const { take, turn, endLate } = intake();
+  for (const name of names("get", 17)) take(name, { goesOn: new Promise(() => {}) });
+  expect(turn()).toEqual([]);
+  endLate();
+  expect(turn()).toEqual(["get16"]);
 });

@@ -83,6 +83,7 @@ test("rejects a flood unread, without an answer to most of it, and keeps no memo
       soon(callback) {
         turn = callback;
       },
+      after: () => () => {},
       monotonic: () => 0,
     }),
   );
