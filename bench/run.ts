@@ -8,6 +8,7 @@ import { benchLease } from "./lease.ts";
 import { benchLists } from "./lists.ts";
 import { benchMillion } from "./million.ts";
 import { benchPools } from "./pools.ts";
+import { benchSoak } from "./soak.ts";
 
 const benches: Record<string, () => void | Promise<void>> = {
   bandit: benchBandit,
@@ -18,6 +19,7 @@ const benches: Record<string, () => void | Promise<void>> = {
   audit: benchAudit,
   million: benchMillion,
   pools: benchPools,
+  soak: benchSoak,
 };
 
 const name = process.argv[2] ?? "";

@@ -11,6 +11,7 @@ import { goOn, type LastRead, type TimePorts } from "./pool-time.ts";
 import type { Mark, Snapshots } from "./snapshots.ts";
 
 const lookEveryMs = 500;
+const commitWork = 5;
 
 export interface FoldPorts extends TimePorts {
   pool: string;
@@ -32,8 +33,15 @@ export interface Folded {
   hash: string;
   /** Of the witnessed commit; undefined if there is no such commit. */
   witnessedHash: string | undefined;
+  /** How much was folded, since the snapshot if there was one. */
+  work: number;
   /** The pool's time from now on. */
   time: () => number;
+}
+
+/** In events. Reading a commit takes as long as folding a few of them. */
+export function workOf(done: { commits: number; events: number }): number {
+  return done.events + commitWork * done.commits;
 }
 
 /** @throws Fault "stop-damaged" if the ledger is not whole, "fix-setup" if it belongs to another key. */
@@ -46,11 +54,11 @@ export async function foldLedger(ports: FoldPorts): Promise<Folded> {
 /** Advances the pool's time. No further commit can be folded then. */
 export async function goOnFrom(
   ports: TimePorts,
-  { state, seq, hash, last }: Fold,
+  { state, seq, hash, last, work }: Fold,
   witnessedHash: string | undefined,
 ): Promise<Folded> {
   const time = await goOn(ports, state, last ?? { storedAt: 0, on: ports.clock.monotonic() });
-  return { state, seq, hash, witnessedHash, time };
+  return { state, seq, hash, witnessedHash, work, time };
 }
 
 /** A snapshot is only a cache: if anything is wrong with it, the ledger decides. */
@@ -104,6 +112,7 @@ export class Fold {
   hash: string;
   last: LastRead | undefined;
   witnessedHash: string | undefined;
+  work = 0;
   readonly #ports: Pick<FoldPorts, "pool" | "clock" | "witnessed">;
 
   #reading: Promise<void> = Promise.resolve();
@@ -129,6 +138,7 @@ export class Fold {
       const commit = decodeCommit(Buffer.from(stored.bytes).toString());
       if (commit.prev !== this.hash) throw new Error("it does not follow the one before it: the hash chain is broken");
       foldCommit(this.state, commit);
+      this.work += workOf({ commits: 1, events: commit.events.length });
     } catch (cause) {
       const where = `The ledger of pool ${this.#ports.pool} is damaged at sequence ${stored.seq}`;
       const message = `${where}: ${messageOf(cause)}. The pool is not served. Keep the stream as it is.`;

@@ -101,6 +101,8 @@ export interface Station {
 export interface Served {
   pool: string;
   leader: Leader;
+  /** How much was folded (`workOf`). */
+  folded: number;
   requests: Requests;
   ledger: JetStreamLedger;
   secrets: Secrets;
@@ -205,7 +207,9 @@ export async function preparePool(pool: string, given: FoldGiven): Promise<Prepa
     const requests = new Requests({ leader, secrets, key, outbound, proxiesMax, newLeaseId: leaseIds(), watched });
     const forgotten = (witness?.forgotten ?? 0) + (loss === undefined ? 0 : 1);
     const keeper = new WitnessKeeper({ pool, leader, witnesses: picker.witnesses, clock, forgotten });
-    const served: Served = { pool, leader, requests, ledger, secrets, keeper, loss, gate, subscriptions: [] };
+    const { work } = folded;
+    const made = { pool, leader, folded: work, requests, ledger, secrets, keeper, loss, gate };
+    const served: Served = { ...made, subscriptions: [] };
     if (signal.aborted) letGo(served);
     return served;
   };

@@ -13,6 +13,7 @@ import { messageOf } from "../../runtime/fault.ts";
 import { callJs, storedMessage } from "../../runtime/jetstream-api.ts";
 import { piecesOf } from "../../runtime/thread.ts";
 import type { Answer } from "../../state-machines/command.ts";
+import { workOf } from "./fold.ts";
 import type { Leader } from "./leader.ts";
 import type { UpkeepJob, UpkeepPiece } from "./upkeep-thread.ts";
 import { anybody } from "./who.ts";
@@ -23,26 +24,31 @@ interface UpkeepPorts {
   settings: UpkeepSettings;
   bus: Bus;
   clock: Pick<Clock, "after" | "monotonic">;
-  log: Pick<Logger, "warn">;
+  log: Pick<Logger, "info" | "warn">;
   /** How full the ledgers' stream is, as far as is known here. */
   bytes: () => number;
   /** The pools that are led here now. */
-  led: () => readonly { pool: string; leader: Leader }[];
+  led: () => readonly Led[];
+}
+
+/** `folded`: how much was folded before it was led (`workOf`). */
+interface Led {
+  pool: string;
+  leader: Leader;
+  folded: number;
 }
 
 /** A pool, as it was looked after last. */
 interface Kept {
-  n: number;
-  events: number;
+  work: number;
   on: number;
 }
 
 const lookMs = 5000;
 /** Folding this much takes about a second. */
-const eventsMax = 200_000;
-const commitsMax = 20_000;
-/** A stream that is over its bound is looked after once it has grown by this much. */
-const commitsMin = 1000;
+const workMax = 200_000;
+/** A stream that has more than it keeps is looked after once it has grown by this much. */
+const workMin = 1000;
 /** After each job there is a pause of this many times its duration. The age of commits is checked once an hour. */
 const pauseFactor = 3;
 const ageLookMs = 3_600_000;
@@ -56,7 +62,7 @@ export class Upkeep {
   readonly #kept = new Map<string, Kept>();
   readonly #stopping = new AbortController();
   #cancel = (): void => {};
-  /** Of the last job. */
+  /** Of the last job, if the stream did not need it. */
   #tookMs = 0;
 
   constructor(ports: UpkeepPorts) {
@@ -78,58 +84,70 @@ export class Upkeep {
     const pools = led();
     for (const pool of this.#kept.keys()) if (!pools.some((each) => each.pool === pool)) this.#kept.delete(pool);
     const next = pools.filter((each) => this.#isDue(each)).sort((a, b) => this.#onOf(a.pool) - this.#onOf(b.pool))[0];
+    let archived = 0;
     if (next !== undefined) {
       try {
-        await this.lookAfter(next);
+        archived = await this.lookAfter(next);
       } catch (error) {
         if (!this.#stopping.signal.aborted)
           log.warn({ pool: next.pool, why: messageOf(error) }, "the pool's past could not be kept; trying again");
       }
       this.#note(next);
     }
-    this.#tookMs = clock.monotonic() - started;
+    // A stream that fills faster than it is looked after must not wait.
+    this.#tookMs = archived > 0 ? 0 : clock.monotonic() - started;
     if (!this.#stopping.signal.aborted) this.start();
   }
 
   /**
-   * Makes a snapshot of the pool, and archives the commits that the stream need not keep. @throws if it fails; nothing
-   * is lost.
+   * Makes a snapshot of the pool, and archives the commits that the stream need not keep. Returns the number of segments.
+   * @throws if it fails. Nothing is lost then.
    */
-  async lookAfter({ pool, leader }: { pool: string; leader: Leader }): Promise<void> {
-    const { settings, log } = this.#ports;
+  async lookAfter({ pool, leader }: Pick<Led, "pool" | "leader">): Promise<number> {
+    const { settings, log, clock } = this.#ports;
+    const begunOn = clock.monotonic();
     const job: UpkeepJob = { pool, ...settings };
     const script = new URL("./upkeep-thread.ts", import.meta.url);
     const stopping = this.#stopping.signal;
     let snapshot = { seq: 0, stored: "" };
+    let archived = 0;
     for await (const piece of piecesOf<UpkeepPiece>({ script, input: job, megabytesMax, stopping })) {
-      if (piece === undefined) return;
+      if (piece === undefined) break;
       if ("bad" in piece) log.warn({ pool }, piece.bad);
       else if ("snapshot" in piece) {
         snapshot = piece.snapshot;
+        log.info(
+          { pool, commit: piece.snapshot.n, ms: Math.round(clock.monotonic() - begunOn) },
+          "a snapshot is stored",
+        );
         // An earlier job may have ended before its purge.
         await this.#purge(pool, Math.min(piece.archivedTo + 1, snapshot.seq));
       } else {
-        if (!(await this.#noted(leader, piece.segment, snapshot.stored))) return;
+        if (!(await this.#noted(leader, piece.segment, snapshot.stored))) break;
+        archived++;
+        const { first, last, fileBytes } = piece.segment;
+        log.info({ pool, first: first.n, last: last.n, fileBytes }, "commits are archived");
         await this.#purge(pool, Math.min(piece.segment.last.sequence + 1, snapshot.seq));
       }
     }
+    return archived;
   }
 
   /** Whether the ledger says now that the segment is archived. Not if the leader is gone, or another came first. */
   async #noted(leader: Leader, { first, last, sha256: hash }: Manifest, snapshot: string): Promise<boolean> {
     const segment = { first: first.n, last: last.n, sequence: last.sequence, hash, snapshot };
-    return new Promise((resolve) => {
-      this.#ports.clock.after(noteMsMax, () => resolve(false)); // A leader that has ended never answers.
-      leader.submit(
-        { type: "note-archived", segment },
-        {
-          arrivedAt: leader.now(),
-          who: anybody,
-          reply: (answer: Answer) => ({ isNoted: "accepted" in answer && answer.accepted }),
-          respond: (answer) => resolve("isNoted" in answer && answer.isNoted === true),
-        },
-      );
-    });
+    const { promise: isNoted, resolve } = Promise.withResolvers<boolean>();
+    const cancel = this.#ports.clock.after(noteMsMax, () => resolve(false)); // A leader that has ended never answers.
+    leader.submit(
+      { type: "note-archived", segment },
+      {
+        arrivedAt: leader.now(),
+        who: anybody,
+        reply: (answer: Answer) => ({ isNoted: "accepted" in answer && answer.accepted }),
+        respond: (answer) => resolve("isNoted" in answer && answer.isNoted === true),
+      },
+    );
+    return isNoted.finally(cancel);
   }
 
   /** Removes the messages before a sequence, in steps. Removing all of them in one go would hold up commits. */
@@ -145,19 +163,16 @@ export class Upkeep {
     }
   }
 
-  #isDue({ pool, leader }: { pool: string; leader: Leader }): boolean {
+  #isDue(led: Led): boolean {
     const { bytes, settings, clock } = this.#ports;
-    const kept = this.#kept.get(pool);
-    const { n } = leader.last;
-    if (kept === undefined) return n >= commitsMin;
-    const commits = n - kept.n;
-    if (commits >= commitsMax || eventsOf(leader) - kept.events >= eventsMax) return true;
-    if (commits >= commitsMin && bytes() > settings.keepBytes) return true;
-    return commits > 0 && clock.monotonic() - kept.on >= ageLookMs;
+    const kept = this.#kept.get(led.pool) ?? { work: 0, on: 0 };
+    const work = workBy(led) - kept.work;
+    if (work >= workMax || (work >= workMin && bytes() > settings.keepBytes)) return true;
+    return work > 0 && clock.monotonic() - kept.on >= ageLookMs;
   }
 
-  #note({ pool, leader }: { pool: string; leader: Leader }): void {
-    this.#kept.set(pool, { n: leader.last.n, events: eventsOf(leader), on: this.#ports.clock.monotonic() });
+  #note(led: Led): void {
+    this.#kept.set(led.pool, { work: workBy(led), on: this.#ports.clock.monotonic() });
   }
 
   #onOf(pool: string): number {
@@ -165,7 +180,8 @@ export class Upkeep {
   }
 }
 
-/** Since it leads. */
-function eventsOf({ metrics }: Leader): number {
-  return metrics.eventsPerCommit.view().sum;
+/** Until now, since the snapshot from which it was folded. */
+function workBy({ leader, folded }: Led): number {
+  const { counts, sum: events } = leader.metrics.eventsPerCommit.view();
+  return folded + workOf({ events, commits: counts.reduce((all, count) => all + count, 0) });
 }
