@@ -137,7 +137,7 @@ export class Blocks {
     this.pump();
   }
 
-  /** Targets reject this token from now on. Leases that were given with it are useless, also those on their way. */
+  /** Targets reject this token from now on. Leases that were given with it are useless, even those on their way. */
   stopToken(tokenId: string): void {
     this.#rejected.set(tokenId, performance.now());
     const [oldest] = this.#rejected.keys();

@@ -44,7 +44,7 @@ export function fieldsOf(entries: readonly (readonly [name: string, value: unkno
   return fields;
 }
 
-/** `null` means the same as an absent field, also for a label. */
+/** `null` means the same as an absent field. This also holds for a label. */
 export function withoutNulls(entry: Record<string, unknown>): Record<string, unknown> {
   const given = Object.entries(entry).filter(([, value]) => value !== null);
   const cleaned = given.map(([name, value]) => [

@@ -1,7 +1,7 @@
 // Reads stored messages in batches with JetStream's direct gets (ADR-31). They need no consumer, so a reader leaves
 // nothing on the server and needs no right to create anything.
 //
-// On a cluster any replica answers them, also one that is behind. So an answer without messages never means that a
+// On a cluster any replica answers them, even one that is behind. So an answer without messages never means that a
 // stream ends there: only the stream's leader knows its end (`storedMessage`).
 import type { Msg } from "@nats-io/transport-node";
 import type { Bus } from "./bus.ts";

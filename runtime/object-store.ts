@@ -88,7 +88,7 @@ export class ObjectStore {
   }
 
   /**
-   * @throws Error, at the end at the latest, if there is no such object or it is not whole; Fault "retry-later" if that
+   * @throws Error, perhaps only at the end, if there is no such object or it is not whole; Fault "retry-later" if that
    * cannot be known now.
    */
   async *read(name: string): AsyncGenerator<Uint8Array> {

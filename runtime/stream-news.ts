@@ -1,6 +1,6 @@
 // Tells the followers of a stream when it may have grown. All of them share one question to the stream's leader, which
 // is asked again and again while any of them waits. So a stream at rest costs the same whether one or a thousand follow
-// it. It is a question and no push, so a follower that is busy cannot be flooded.
+// it. It is a question, not a push, so a follower that is busy cannot be flooded.
 import type { Bus } from "./bus.ts";
 import { Fault } from "./fault.ts";
 import { streamInfo } from "./jetstream-api.ts";
@@ -30,7 +30,7 @@ interface Waiting {
 const msPerFollower = 0.5;
 /** The longest pause while no follower is urgent. */
 const restPollMs = 200;
-/** Followers without urgency look this rarely, also in a stream that changes all the time. */
+/** Followers without urgency look this rarely, even in a stream that changes all the time. */
 const restMsMin = 500;
 const restMsPerFollower = 2.5;
 

@@ -1,6 +1,6 @@
 // Follows one subject of a stream, in order, from a place on, with direct gets and without a consumer.
 //
-// Any replica may answer a direct get, also one that is behind. So the end of the stored messages is only known from
+// Any replica may answer a direct get, even one that is behind. So the end of the stored messages is only known from
 // the stream's leader, and an answer without messages before it means: ask again.
 //
 // A place is a sequence AND a stored time. A broker that crashed may have lost its last messages and given their

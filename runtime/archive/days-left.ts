@@ -3,7 +3,7 @@ import { statfs } from "node:fs/promises";
 import type { Archive } from "./archive.ts";
 
 const dayMs = 86_400_000;
-/** What is older says little about the present growth. */
+/** Older files say little about the present growth. */
 const latelyMs = 14 * dayMs;
 /** A shorter time says little, too. */
 const spanMsMin = 3_600_000;

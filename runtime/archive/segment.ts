@@ -85,7 +85,7 @@ export async function writeSegment(
 }
 
 /**
- * @throws Fault "stop-damaged", at the end at the latest, if the file does not have the lines that its manifest names.
+ * @throws Fault "stop-damaged", perhaps only at the end, if the file does not have the lines that its manifest names.
  */
 export async function* readSegment(folder: string, manifest: Manifest): AsyncGenerator<StoredCommit> {
   for await (const line of linesIn(join(folder, `${nameOf(manifest)}${fileEnd}`), manifest)) yield commitIn(line);

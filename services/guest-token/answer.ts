@@ -63,7 +63,7 @@ async function readAt(
   if ("why" in page) return page;
   try {
     const charset = charsetOf(headers["content-type"], page.bytes);
-    // An expression finds its match also on a page with a few wrong bytes. A document of JSON must be right as a whole.
+    // An expression finds its match even on a page with a few wrong bytes. A document of JSON must be right as a whole.
     const text = new TextDecoder(charset, { fatal: regex === undefined }).decode(page.bytes);
     if (regex !== undefined) return { found: await expressions.firstMatch(text, regex) };
     return { found: at(parseJson(text), jsonPointer ?? "") };

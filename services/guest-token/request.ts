@@ -50,7 +50,7 @@ export async function fetchToken(job: TokenJob, endsAt: number, ports: FetchPort
     });
     return outcome;
   };
-  // A source that had less than half of its time, because the refresh is over, may be as good as any other.
+  // A request that had less than half of the source's time, because the refresh is over, proves nothing.
   const reason = timeoutMs / source.timeoutMs < hungShare ? "client-abort" : "timeout";
   try {
     const reply = await request(source.url, {

@@ -15,7 +15,7 @@ const busy = (pool: string): Refusal =>
   refuse("unavailable", `The pool ${pool} is being opened or claimed.`, { retryAfterMs: 1000 });
 
 /**
- * @param archive its archive goes, too. Otherwise it stays, also if a new pool of this name is opened.
+ * @param archive its archive goes, too. Otherwise it stays, even if a new pool of this name is opened.
  * @throws Fault if the ledger cannot be read, or the broker does not answer.
  */
 export async function deletePool(

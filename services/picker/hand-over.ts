@@ -31,7 +31,7 @@ interface Given {
   bus: Bus;
 }
 
-/** Folding takes long if nothing of the ledger is known. Meanwhile the leader leads on. */
+/** Folding takes a long time if nothing of the ledger is known. Meanwhile the leader still leads. */
 const foldMsMax = 1000;
 const settleMsMax = 1000;
 const settlePauseMs = 2;
@@ -47,7 +47,7 @@ const takingSubject = (id: string, pool: string): string => pickerSubject(`${id}
 /**
  * Resolves when the pool's next leader has all that it needs, or when there is none. Then the requests that wait are
  * refused. The leader takes no further turn.
- * @param given.shut nothing else than its clients' requests comes to the leader when it resolves.
+ * @param given.shut when it resolves, only its clients' requests still come to the leader.
  */
 export async function handOver(
   { pool, leader, gate }: Pick<Served, "pool" | "leader" | "gate">,

@@ -15,7 +15,10 @@ export type Reading = { text: string; mark?: string } | "unchanged";
 const decodedAtOnce = 1024 * 1024;
 /** A file that was written to this recently may be incomplete. */
 const settledMs = 1000;
-/** A file whose last line has no end may stay incomplete longer: "10.0.0.1:80" of "10.0.0.1:8080" is another proxy. */
+/**
+ * A file whose last line has no end may stay incomplete longer. The beginning of "10.0.0.1:8080" is another proxy,
+ * "10.0.0.1:80".
+ */
 const unendedMs = 5000;
 
 const newlines = [10, 13];

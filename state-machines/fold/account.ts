@@ -38,7 +38,10 @@ export function moveToExit(state: PoolState, proxy: Proxy, account: Exit): void 
   state.proxyLeft(proxy, old);
 }
 
-/** The exit as it was becomes a former one. A new exit of its name counts it from now on, and so does the other one. */
+/**
+ * The exit as it was becomes a former one. A new exit of its name counts it from now on, and so does the exit to which
+ * the proxy moves.
+ */
 function takeAlong(state: PoolState, old: Exit, account: Exit): void {
   state.exits.delete(old.key);
   state.spreading.delete(old);

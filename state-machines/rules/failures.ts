@@ -1,5 +1,5 @@
-// Failures: a proxy with more than `limit` failures within a rolling window rests. Report times count, also those of
-// outcomes of older epochs. Failures that come in during a rest are checked at its end.
+// Failures: a proxy with more than `limit` failures within a rolling window rests. Report times count, including those
+// of outcomes of older epochs. Failures that come in during a rest are checked at its end.
 import type { PoolState, Proxy } from "../fold/state.ts";
 import { mostIn, windowsOf } from "./rate.ts";
 import type { Cause, RestRule } from "./rule.ts";

@@ -59,7 +59,7 @@ test.each([
   expect((await call("GET /v1/pools", undefined, { [field]: value })).status).toBe(200);
 });
 
-test("answers 400 to two Host headers, also to two of the same", async () => {
+test("answers 400 to two Host headers, even to two of the same", async () => {
   const { port } = new URL(service.url);
   for (const other of ["evil.example", `127.0.0.1:${port}`]) {
     const lines = ["GET /v1/pools HTTP/1.1", `Host: 127.0.0.1:${port}`, `hOST: ${other}`, "Connection: close", "", ""];

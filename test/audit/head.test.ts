@@ -49,7 +49,7 @@ async function lead(ledger: MemoryLedger, clock: Clock, signer: ReturnType<typeo
   return { leader, ask };
 }
 
-test("signs a head an hour after the opening, then hourly if there are commits, also after a change of leader", async () => {
+test("signs a head an hour after the opening, then hourly if there are commits, even after a change of leader", async () => {
   const folder = mkdtempSync(join(tmpdir(), "audit-test-"));
   const signer = loadSigningKey(folder);
   expect(statSync(join(folder, "signing-key.pem")).mode & 0o777).toBe(0o600);

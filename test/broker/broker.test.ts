@@ -62,7 +62,7 @@ test("starts, answers, and is gone after stop, which may be called twice", async
   await expect(connect({ servers: broker.url, reconnect: false })).rejects.toThrow();
 });
 
-test("keeps stored messages over a restart, also on another port", async () => {
+test("keeps stored messages over a restart, even on another port", async () => {
   const first = await open();
   await store(first.url, "kept");
   await first.stop();

@@ -166,7 +166,7 @@ describe("a command", () => {
     });
   });
 
-  test("keeps its own options, also without --", async () => {
+  test("keeps its own options, even without --", async () => {
     await open("bare");
     const { stdout } = await remuda("exec", "--pool", "bare", "echo", "--uses", "x", "--help");
     expect(stdout).toBe("--uses x --help\n");

@@ -183,7 +183,7 @@ describe("from now on", () => {
     expect(numbers).toEqual(numbers.map((_, i) => numbers[0]! + i)); // There is a first.
   });
 
-  test("ends when its reader goes away, also without new events", async () => {
+  test("ends when its reader goes away, even without new events", async () => {
     // It exits after it has written everything.
     const shell = `"${process.execPath}" cli/main.ts watch --from 1 | { head -1; sleep 1; }`;
     const env = { ...process.env, REMUDA_DATA_DIR: dataDir };

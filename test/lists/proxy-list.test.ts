@@ -275,7 +275,7 @@ describe("JSON", () => {
     ]);
   });
 
-  test.each(["results", "data", "proxies"])("a list under %s, also deeper", (name) => {
+  test.each(["results", "data", "proxies"])("a list under %s, even deeper", (name) => {
     expect(json({ count: 1, next: null, [name]: ["192.0.2.1:80"] })).toEqual(["http://192.0.2.1:80"]);
     expect(json({ data: { [name]: ["192.0.2.1:80"] } })).toEqual(["http://192.0.2.1:80"]);
   });

@@ -391,7 +391,7 @@ async function afterGap() {
   return { ...led, ledger, clock, answers, land: () => land?.() };
 }
 
-test("says nothing after a gap until it has proved that it still leads, also no refusal", async () => {
+test("says nothing after a gap until it has proved that it still leads, not even a refusal", async () => {
   const { answers, land, leader } = await afterGap();
   land();
   await eventually(() => expect(answers).toHaveLength(3));

@@ -80,7 +80,7 @@ test("lists the open pools without a question about closed ones", async () => {
   await end();
 });
 
-test("opens a closed pool again, also one that another picker opens, and closes it again", async () => {
+test("opens a closed pool again, even one that another picker opens, and closes it again", async () => {
   const [one, two] = [await start(), await start()];
   expect(await ask("open", "pool-199")).toMatchObject({ pool: "pool-199" });
   await one.end();

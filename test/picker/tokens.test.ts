@@ -106,7 +106,7 @@ test("waits for a refresh that the previous leader gave away, and gives away one
   fourth.leader.stop();
 });
 
-test("gives a refresh away only once when two leaders both believe to lead", async () => {
+test("gives a refresh away only once when two leaders both believe that they lead", async () => {
   const world = new TokenLeaders();
   const first = await world.lead();
   await first.ask("token.get");

@@ -14,7 +14,7 @@ test.each([
   ["that fills a message", '"'.repeat(2_000_000)],
   ["that is longer than any", "n".repeat(129)],
   ["with control characters", "bob\u001b[2J"],
-])("a name %s is none", (_title, name) => {
+])("does not accept a name %s", (_title, name) => {
   expect(sentBy("_INBOX.http.x.1", name)).toBe("");
   expect(sentBy(`_INBOX.${name}.x.1`)).toBe("");
 });

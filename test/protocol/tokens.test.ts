@@ -141,7 +141,7 @@ describe("the response of a token source", () => {
     ["a status of its own", 403, "no", "status"],
     ["no JSON", 200, "<html>", "unreadable"],
     ["JSON without it", 200, '{"other": 1}', "no-value"],
-    ["what cannot stand in a header", 200, '{"guest_token": "a\\nb"}', "no-value"],
+    ["a value that cannot stand in a header", 200, '{"guest_token": "a\\nb"}', "no-value"],
     ["an object in its place", 200, '{"guest_token": {}}', "no-value"],
     ["more than a mebibyte", 200, `{"guest_token": "${"x".repeat(1_100_000)}"}`, "too-large"],
   ])("refuses %s with an error code, and retries later", async (_title, status, body, why) => {

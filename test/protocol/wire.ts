@@ -209,7 +209,7 @@ export type Asking = ReturnType<typeof asking>;
  * streams.
  */
 export function asking(nats: RawNats, auditor: RawNats = nats) {
-  /** `verb` as in `remuda.<verb>.<pool>`. A body that is no string or bytes goes as JSON. */
+  /** `verb` as in `remuda.<verb>.<pool>`. A body that is neither a string nor bytes is sent as JSON. */
   const ask = (verb: string, pool: string, body: unknown = "", timeoutMs = ANSWERED_WITHIN_MS): Promise<RawMessage> =>
     nats.request(`remuda.${verb}.${pool}`, bodyOf(body), { timeoutMs });
 

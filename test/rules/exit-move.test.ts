@@ -402,7 +402,7 @@ test("moves slots and leases along when the exit of a lone proxy is renamed", ()
   expect(pool.refused().limitedBy).toMatchObject({ rate: 1, concurrency: 0 });
 });
 
-test("a refusal says how many of the matching proxies share an exit, also after moves and retirements", () => {
+test("a refusal says how many of the matching proxies share an exit, even after moves and retirements", () => {
   const pool = new TestPool({ ...off, rate: { limit: 1, windowMs: 60_000 } });
   pool.add(proxyLines(2), at("a"));
   const [third] = pool.add(proxyLines(1, 3), at("b"));

@@ -85,7 +85,7 @@ test.each([
   [429, "throttled"],
   [500, "target-error"],
   [404, "success"],
-])("#3: a status of %i is no success of the proxy unless it says that the proxy works: %s", (status, kind) => {
+])("#3: a status of %i is not a success of the proxy unless it says that the proxy works: %s", (status, kind) => {
   const pool = new TestPool(calm);
   const [id] = pool.add(proxyLines(1));
   pool.report(pool.granted(), { status });

@@ -84,7 +84,7 @@ describe("retiring and adding again cannot bypass a limit", () => {
     expect(pool.proxy(id!)).toMatchObject({ state: "cooling", reasons: ["streak"] });
   });
 
-  test("forgets everything that has run out in the end", () => {
+  test("in the end forgets everything that has run out", () => {
     const pool = new TestPool({ ...free, rate: { limit: 2, windowMs: 60_000 }, usage: { limit: 9, restMs: 900_000 } });
     const [id] = pool.add(proxyLines(1));
     pool.report(pool.granted(), { status: 200 });

@@ -45,7 +45,7 @@ test("logs the same error once a minute, with a count, whatever its ids are", ()
   expect(said().at(-1)).toMatchObject({ pool: "shop", why: "no answer", repeated: 299 });
 });
 
-test("logs what is different: another pool, another reason, another service", () => {
+test("logs lines that differ: another pool, another reason, another service", () => {
   const { log, logOf, said } = logs();
   log.warn({ pool: "shop", why: "no answer" }, "asking again");
   log.warn({ pool: "other", why: "no answer" }, "asking again");

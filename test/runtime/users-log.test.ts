@@ -1,4 +1,4 @@
-// The log of users: refused logins are summed up and bounded, also under a flood, and come from nats-server's own log.
+// The log of users: refused logins are summed up and bounded, even under a flood, and come from nats-server's own log.
 import { appendFileSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

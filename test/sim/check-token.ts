@@ -147,7 +147,7 @@ export class TokenChecker {
     const { lifeMs, visitedAt } = this.#lives.get(tokenId) ?? {};
     const endsBy = (visitedAt ?? Infinity) + (lifeMs ?? Infinity) + this.#clockMs + this.#aheadMs();
     if ((expiresAt ?? Infinity) > endsBy)
-      this.#find(`${tokenId} is said to be good until ${expiresAt}; the site takes it until ${endsBy}`);
+      this.#find(`${tokenId} is recorded as good until ${expiresAt}; the site accepts it until ${endsBy}`);
     if (at >= deadlineAt) this.#court.saw("TokenMinted: found by the next leader");
     if (broughtAt >= deadlineAt + this.#clockMs)
       this.#find(`${tokenId} is minted at ${at}; it was brought at ${broughtAt}, and its deadline was ${deadlineAt}`);

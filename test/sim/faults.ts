@@ -144,7 +144,7 @@ export const faults: Record<string, Fault> = {
     quick: 8,
   },
   "release-counts-nothing": {
-    what: "a release returns all uses, also those that were made",
+    what: "a release returns all uses, even those that were made",
     edits: [
       core(
         "decide/lease.ts",

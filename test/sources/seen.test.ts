@@ -44,7 +44,7 @@ test("finds each of thousands of entries again", async () => {
   expect((await open("many")).named.byEntry).toEqual(byEntry);
 });
 
-test("treats a damaged file as empty, and forgets what was forgotten", async () => {
+test("treats a damaged file as empty, and keeps forgotten entries forgotten", async () => {
   writeFileSync(join(folder, "three.seen"), "nonsense");
   const seen = await open("three");
   expect(seen.named.byEntry.size).toBe(0);

@@ -299,7 +299,7 @@ describe("retryAfterMs", () => {
     expect(pool.granted().proxyId).toBe(id);
   });
 
-  test("knows that of two at rest one has failures to rest for, and the other has not", () => {
+  test("knows that only one of two resting proxies has failures to rest for", () => {
     const off = { rate: null, concurrency: null, usage: null, streak: null, backoff: { kind: "none" } };
     const pool = new TestPool({ ...off, failures: { limit: 1, windowMs: 500, restMs: 5000 } });
     const [id, other] = pool.add(linesOfOne.slice(0, 2));
