@@ -35,7 +35,9 @@ interface Given {
   stream: string;
   subject: string;
   /** Adds the archived commits of this ledger to those of the stream after a sequence. Absent: there are none. */
-  whole?: ((stored: AsyncIterable<StoredCommit>, afterSeq: number) => AsyncIterable<StoredCommit>) | undefined;
+  whole?:
+    | ((stored: AsyncIterable<StoredCommit>, afterSeq: number, afterN?: number) => AsyncIterable<StoredCommit>)
+    | undefined;
   /** Of the stream. Ledgers of one stream share it. */
   room?: StreamRoom;
   /** Called each time the result of an attempt is unknown. */
@@ -63,9 +65,9 @@ export class JetStreamLedger implements Ledger {
     return this.#given.bus.nc.info?.cluster !== undefined;
   }
 
-  read(afterSeq: number): AsyncIterable<StoredCommit> {
+  read(afterSeq: number, afterN?: number): AsyncIterable<StoredCommit> {
     const stored = this.#stored(afterSeq);
-    return this.#given.whole?.(stored, afterSeq) ?? stored;
+    return this.#given.whole?.(stored, afterSeq, afterN) ?? stored;
   }
 
   async *#stored(afterSeq: number): AsyncIterable<StoredCommit> {

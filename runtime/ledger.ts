@@ -30,8 +30,11 @@ export interface Ledger {
    * does.
    */
   readonly isReplicated?: boolean;
-  /** Every commit after `seq`, in order, up to the commit that is last when the read begins. */
-  read(afterSeq: number): AsyncIterable<StoredCommit>;
+  /**
+   * Every commit after `seq`, in order, up to the commit that is last when the read begins. A reader that knows the
+   * number of the commit at `seq` says it: then the archive is not looked into without need.
+   */
+  read(afterSeq: number, afterN?: number): AsyncIterable<StoredCommit>;
   /** The last commit, conclusively. Throws a Fault "retry-later" while the broker is away. */
   head(): Promise<Head>;
   /**

@@ -1,15 +1,26 @@
 // The archive: the past of ledgers in files, in a folder for each pool. Only ranges that are verified get a manifest,
 // and only ranges with a manifest are read.
 import { mkdirSync, readdirSync } from "node:fs";
-import { rename, rm } from "node:fs/promises";
+import { rm, rmdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { headOf } from "../commit-head.ts";
 import { resultOr } from "../fault.ts";
 import { readIfThere } from "../files.ts";
 import type { StoredCommit } from "../ledger.ts";
-import { type Manifest, manifestEnd, readSegment, removeSegment, writeSegment } from "./segment.ts";
+import {
+  fileEnd,
+  type Manifest,
+  manifestEnd,
+  moveSegment,
+  nameOfManifest,
+  readSegment,
+  removeSegment,
+  writeSegment,
+} from "./segment.ts";
 
 type Commit = Pick<StoredCommit, "seq" | "bytes">;
+
+const leftoverMs = 86_400_000;
 
 export class Archive {
   readonly folder: string;
@@ -20,14 +31,26 @@ export class Archive {
 
   /** Pools that have an archive, and archives that were set aside. */
   pools(): string[] {
-    return resultOr(() => readdirSync(this.folder), []);
+    return filesIn(this.folder);
   }
 
   /** In the order of the ledger. */
   segments(pool: string): Manifest[] {
+    return [...this.newestFirst(pool)].reverse();
+  }
+
+  /**
+   * They are read one by one, because after years there are very many.
+   * @param isWanted by the numbers of its first and last commit.
+   */
+  *newestFirst(pool: string, isWanted = (_first: number, _last: number): boolean => true): Generator<Manifest, void> {
     const folder = this.#folderOf(pool);
-    const names = resultOr(() => readdirSync(folder), []).filter((name) => name.endsWith(manifestEnd));
-    return names.sort().flatMap((name) => manifestIn(readIfThere(join(folder, name))) ?? []);
+    for (const name of filesIn(folder).sort().reverse()) {
+      const [, first, last] = nameOfManifest.exec(name) ?? [];
+      if (first === undefined || !isWanted(Number(first), Number(last))) continue;
+      const manifest = manifestIn(readIfThere(join(folder, name)));
+      if (manifest !== undefined) yield manifest;
+    }
   }
 
   /** @throws as `writeSegment` does. */
@@ -37,6 +60,7 @@ export class Archive {
   ): Promise<Manifest | undefined> {
     const folder = this.#folderOf(bounds.pool);
     mkdirSync(folder, { recursive: true, mode: 0o700 });
+    await removeLeftovers(folder);
     return writeSegment(folder, commits, bounds);
   }
 
@@ -45,14 +69,16 @@ export class Archive {
    * because they were purged meanwhile. If the archive does not have them either, the chain is broken, as the reader
    * finds.
    * @param afterSeq of the last commit that the reader knows; 0: none.
+   * @param afterN its number. Without it, the archive is looked into for the first commit.
    */
   async *whole<Each extends Commit>(
     pool: string,
     stored: AsyncIterable<Each>,
     afterSeq: number,
+    afterN?: number,
   ): AsyncGenerator<Each | StoredCommit> {
     let seq = afterSeq;
-    let n = afterSeq === 0 ? 0 : undefined;
+    let n = afterSeq === 0 ? 0 : afterN;
     for await (const commit of stored) {
       const number = headOf(commit.bytes)?.n;
       if (number !== undefined && number - 1 !== n) yield* this.before(pool, commit, seq);
@@ -68,8 +94,7 @@ export class Archive {
    */
   async *before(pool: string, next: Commit, afterSeq: number): AsyncGenerator<StoredCommit> {
     let n = 0;
-    for (const segment of chainTo(this.segments(pool), next)) {
-      if (segment.last.sequence <= afterSeq) continue;
+    for (const segment of this.#chainTo(pool, next, afterSeq)) {
       for await (const commit of readSegment(this.#folderOf(pool), segment)) {
         if (commit.seq >= next.seq) return;
         const number = headOf(commit.bytes)?.n ?? 0;
@@ -101,9 +126,28 @@ export class Archive {
     for (const name of this.pools().filter(isOf)) await rm(this.#folderOf(name), { recursive: true, force: true });
   }
 
-  /** Keeps it under another name: it is of a ledger that was deleted or given up, and another one begins. */
-  async setAside(pool: string): Promise<void> {
-    if (this.segments(pool).length > 0) await rename(this.#folderOf(pool), this.#folderOf(`${pool}.${Date.now()}`));
+  /** Keeps segments under another name: they are of a ledger that was deleted or given up, and another one begins. */
+  async setAside(pool: string, segments: readonly Manifest[]): Promise<void> {
+    if (segments.length === 0) return;
+    const aside = this.#folderOf(`${pool}.${Date.now()}`);
+    mkdirSync(aside, { recursive: true, mode: 0o700 });
+    for (const segment of segments) await moveSegment(segment, this.#folderOf(pool), aside);
+    await rmdir(this.#folderOf(pool)).catch(() => {}); // Unless there are others.
+  }
+
+  /** The segments that lead to the commit. There may be others: of an earlier ledger of the pool. */
+  #chainTo(pool: string, next: Commit, afterSeq: number): Manifest[] {
+    const chain: Manifest[] = [];
+    let { n, prev } = headOf(next.bytes) ?? { n: 1, prev: "" };
+    for (const segment of this.newestFirst(pool, (first, last) => first < n && last >= n - 1)) {
+      if (segment.last.n < n && segment.head !== prev) continue;
+      if (segment.last.sequence <= afterSeq) break;
+      chain.push(segment);
+      if (segment.first.sequence <= afterSeq) break;
+      n = segment.first.n;
+      prev = segment.prev;
+    }
+    return chain.reverse();
   }
 
   #folderOf(pool: string): string {
@@ -111,20 +155,20 @@ export class Archive {
   }
 }
 
-/** The segments that lead to the commit. There may be others: of an earlier ledger of the pool. */
-function chainTo(segments: readonly Manifest[], next: Commit): Manifest[] {
-  const chain: Manifest[] = [];
-  let { n, prev } = headOf(next.bytes) ?? { n: 1, prev: "" };
-  while (n > 1) {
-    const leads = ({ first, last, head }: Manifest): boolean =>
-      first.n < n && (last.n >= n || (last.n === n - 1 && head === prev));
-    const found = segments.findLast(leads);
-    if (found === undefined) break;
-    chain.unshift(found);
-    n = found.first.n;
-    prev = found.prev;
+/** Removes what archivers that were killed have left. Another machine's, which is at work, is not that old. */
+async function removeLeftovers(folder: string): Promise<void> {
+  const names = new Set(filesIn(folder));
+  for (const name of names) {
+    const isWhole = name.endsWith(fileEnd) && names.has(`${name.slice(0, -fileEnd.length)}${manifestEnd}`);
+    if (isWhole || name.endsWith(manifestEnd)) continue;
+    const file = join(folder, name);
+    const { mtimeMs } = await stat(file).catch(() => ({ mtimeMs: Number.POSITIVE_INFINITY })); // Removed meanwhile.
+    if (mtimeMs < Date.now() - leftoverMs) await rm(file, { force: true });
   }
-  return chain;
+}
+
+function filesIn(folder: string): string[] {
+  return resultOr(() => readdirSync(folder), []);
 }
 
 /** Undefined if it is damaged: then its range is missing, and the reader says so. */

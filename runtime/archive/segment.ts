@@ -1,12 +1,12 @@
 // A segment: a range of a ledger in a file, one commit on a line, compressed with zstd. A line also has the stream's
 // own record of the commit. So the stream can be made again with the same sequences. The manifest is beside the file.
-import { createHash, type Hash } from "node:crypto";
+import { createHash, type Hash, randomBytes } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
 import { rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { headOf } from "../commit-head.ts";
-import { Fault, messageOf } from "../fault.ts";
+import { codeOf, Fault, messageOf } from "../fault.ts";
 import { replaceFile } from "../files.ts";
 import type { StoredCommit } from "../ledger.ts";
 import { hashOf } from "../loop.ts";
@@ -38,8 +38,9 @@ export interface Manifest {
 }
 
 const newline = 10;
-const fileEnd = ".ndjson.zst";
+export const fileEnd = ".ndjson.zst";
 export const manifestEnd = ".json";
+export const nameOfManifest = /^(\d{12})-(\d{12})-.{8}\.json$/;
 
 /** Names sort in the order of the ledger. */
 export function nameOf({ first, last, head }: Manifest): string {
@@ -57,7 +58,7 @@ export async function writeSegment(
   commits: AsyncIterable<StoredCommit>,
   bounds: { pool: string; lastSeq: number; bytesMax: number },
 ): Promise<Manifest | undefined> {
-  const part = join(folder, `${process.pid}-${bounds.lastSeq}.part`);
+  const part = join(folder, `${randomBytes(8).toString("hex")}.part`);
   const range = new Range();
   const lines = async function* (): AsyncGenerator<Buffer> {
     for await (const commit of commits) {
@@ -89,6 +90,16 @@ export async function writeSegment(
  */
 export async function* readSegment(folder: string, manifest: Manifest): AsyncGenerator<StoredCommit> {
   for await (const line of linesIn(join(folder, `${nameOf(manifest)}${fileEnd}`), manifest)) yield commitIn(line);
+}
+
+/** It may have been moved meanwhile. */
+export async function moveSegment(manifest: Manifest, from: string, to: string): Promise<void> {
+  for (const end of [manifestEnd, fileEnd]) {
+    const name = `${nameOf(manifest)}${end}`;
+    await rename(join(from, name), join(to, name)).catch((error: unknown) => {
+      if (codeOf(error) !== "ENOENT") throw error;
+    });
+  }
 }
 
 export async function removeSegment(folder: string, manifest: Manifest): Promise<void> {

@@ -127,7 +127,7 @@ export class Fold {
   /** Folds what has been stored since. Calls take turns. @throws Fault "stop-damaged" if the ledger is not whole. */
   readOn(ledger: Pick<Ledger, "read">): Promise<void> {
     const reading = this.#reading.then(async () => {
-      for await (const stored of ledger.read(this.seq)) this.add(stored);
+      for await (const stored of ledger.read(this.seq, this.state.commits)) this.add(stored);
     });
     this.#reading = reading.catch(() => {});
     return reading;

@@ -7,8 +7,10 @@ import { Archive } from "../../runtime/archive/archive.ts";
 import type { Manifest } from "../../runtime/archive/segment.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { systemClock } from "../../runtime/clock.ts";
+import { headOf } from "../../runtime/commit-head.ts";
 import { brokerNow, storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
+import { hashOf } from "../../runtime/loop.ts";
 import { recovered } from "./fold.ts";
 import { type Mark, Snapshots } from "./snapshots.ts";
 
@@ -62,10 +64,12 @@ async function* keep(): AsyncGenerator<NonNullable<UpkeepPiece>, undefined> {
     const present = bad.length === 0 ? await snapshots.hashOf(pool, mark) : undefined;
     const stored = present ?? (await snapshots.save(pool, mark, state));
     yield { snapshot: { ...mark, stored }, archivedTo: state.archived.sequence };
-    if (state.archived.n === 0) await archive.setAside(pool);
+    if (state.archived.n === 0) await archive.setAside(pool, await ofOthers(bus, archive.segments(pool)));
     const { archiveKeepMs } = job;
-    if (archiveKeepMs !== undefined)
-      await archive.removeOlder(pool, (await brokerNow(bus, ledgerStream)) - archiveKeepMs);
+    if (archiveKeepMs !== undefined) {
+      const storedBefore = (await brokerNow(bus, ledgerStream)) - archiveKeepMs;
+      for (const each of archive.pools()) await archive.removeOlder(each, storedBefore);
+    }
     for (let after = state.archived.sequence; ; ) {
       const lastSeq = Math.min(mark.seq, await notKept(bus, after));
       const bounds = { pool, lastSeq, bytesMax: segmentBytesMax };
@@ -77,6 +81,20 @@ async function* keep(): AsyncGenerator<NonNullable<UpkeepPiece>, undefined> {
   } finally {
     await bus.close();
   }
+}
+
+/**
+ * Those of an earlier ledger of the pool. None is known if the ledger's first commit is gone by now: another picker leads
+ * the pool, and has archived it.
+ */
+async function ofOthers(bus: Bus, segments: readonly Manifest[]): Promise<Manifest[]> {
+  const found: Manifest[] = [];
+  for (const segment of segments) {
+    const last = await storedMessage(bus, ledgerStream, { seq: segment.last.sequence });
+    if (last === undefined || hashOf(last.bytes) !== segment.head) found.push(segment);
+  }
+  const first = await storedMessage(bus, ledgerStream, { seq: 1, next_by_subj: ledgerSubject(job.pool) });
+  return first !== undefined && headOf(first.bytes)?.n === 1 ? found : [];
 }
 
 /** The last sequence that the stream need not keep: it has too many bytes after it, or it is too old. */

@@ -87,10 +87,10 @@ const numbersIn = (commits: readonly Read[]): number[] => commits.map(({ text })
 /** The commits in the stream itself. */
 const stored = (): Promise<Read[]> => commitsOf(ledgerWith(new Archive(join(folder, "none"))));
 
-function upkeep(keepBytes: number): Upkeep {
+function upkeep(keepBytes: number, archiveKeepMs?: number): Upkeep {
   const settings = {
     ...{ natsUrl: streams.broker.url, caFile: undefined, archiveFolder: folder },
-    ...{ keepBytes, keepMs: 1e12 },
+    ...{ keepBytes, keepMs: 1e12, archiveKeepMs },
   };
   return new Upkeep({ settings, bus: streams.bus, clock: systemClock, log, bytes: () => 0, led: () => [] });
 }
@@ -110,6 +110,23 @@ test("archives nothing as long as the stream keeps everything, and makes a snaps
   expect(mark?.n).toBeGreaterThanOrEqual(all.length);
   expect(archive.segments(pool)).toEqual([]);
   expect((await stored()).slice(0, all.length)).toEqual(all);
+});
+
+test("sets aside the archive of an earlier ledger of the pool, but no part of this one", async () => {
+  const own = await archive.add(ledger.read(0), { pool, lastSeq: all[9]!.seq, bytesMax: 1e9 });
+  const earlier = async function* (): AsyncGenerator<StoredCommit> {
+    for (const [i, bytes] of makeLedger(20, { seed: 2 }).entries()) yield { seq: i + 1, id: "", storedAt: 1e12, bytes };
+  };
+  const other = await archive.add(earlier(), { pool, lastSeq: 20, bytesMax: 1e9 });
+  await upkeep(1e9).lookAfter({ pool, leader });
+  expect(archive.segments(pool)).toEqual([own]);
+  const aside = archive.pools().find((name) => name !== pool)!;
+  expect(archive.segments(aside)).toEqual([other]);
+  // It is not kept longer than other files.
+  await upkeep(1e9, 1e9).lookAfter({ pool, leader });
+  expect(archive.segments(pool)).toEqual([own]);
+  expect(archive.segments(aside)).toEqual([]);
+  await archive.removeOlder(pool, Number.POSITIVE_INFINITY);
 });
 
 test("moves the past to the archive, says so in the ledger, and reads both as one", async () => {

@@ -1,8 +1,8 @@
 // The archive: ranges of a ledger in files, read together with what its stream still has.
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Archive } from "../../runtime/archive/archive.ts";
 import { daysLeft } from "../../runtime/archive/days-left.ts";
 import type { Manifest } from "../../runtime/archive/segment.ts";
@@ -33,10 +33,10 @@ async function* some(commits: readonly StoredCommit[]): AsyncGenerator<StoredCom
 const add = (commits: readonly StoredCommit[], from: number, to: number): Promise<Manifest | undefined> =>
   archive.add(some(commits.slice(from - 1)), { pool, lastSeq: commits[to - 1]!.seq, bytesMax: 1e9 });
 
-async function read(stream: readonly StoredCommit[], afterSeq = 0): Promise<string[]> {
+async function read(stream: readonly StoredCommit[], afterSeq = 0, afterN?: number): Promise<string[]> {
   const found: string[] = [];
   const stored = some(stream.filter(({ seq }) => seq > afterSeq));
-  for await (const { seq, id, storedAt, bytes } of archive.whole(pool, stored, afterSeq))
+  for await (const { seq, id, storedAt, bytes } of archive.whole(pool, stored, afterSeq, afterN))
     found.push(`${seq} ${id} ${storedAt} ${Buffer.from(bytes).toString()}`);
   return found;
 }
@@ -72,11 +72,54 @@ test("takes the segments of this ledger, not those of an earlier one of the pool
   await add(all, 1, 20);
   expect(await read(all.slice(20))).toEqual(lines(all));
   expect(await read(earlier.slice(20))).toEqual(lines(earlier));
-  await archive.setAside(pool);
+  await archive.setAside(pool, archive.segments(pool));
   expect(archive.segments(pool)).toEqual([]);
   expect(archive.pools()).toEqual([expect.stringMatching(/^shop\.\d+$/)]);
   await archive.remove(pool);
   expect(archive.pools()).toEqual([]);
+});
+
+test("sets aside only the segments that it is told, also if another process has moved them already", async () => {
+  const other = (await add(all, 1, 10))!;
+  const kept = await add(all, 1, 20);
+  await archive.setAside(pool, [other]);
+  await archive.setAside(pool, [other]);
+  expect(archive.segments(pool)).toEqual([kept]);
+  expect(archive.pools().filter((name) => archive.segments(name)[0]?.last.n === 10)).toHaveLength(1);
+});
+
+test("reads no manifest that it does not need", async () => {
+  for (const from of [1, 11, 21, 31]) await add(all, from, from + 9);
+  const folder = join(archive.folder, pool);
+  const unread = readdirSync(folder).filter((name) => name.endsWith(".json") && name < "000000000030");
+  for (const name of unread) {
+    rmSync(join(folder, name));
+    mkdirSync(join(folder, name)); // Reading it fails.
+  }
+  expect(unread).toHaveLength(3);
+  expect(await read(all.slice(40), all[34]!.seq)).toEqual(lines(all.slice(35)));
+  // Nor any at all for a reader that knows the number of its commit.
+  const looks = vi.spyOn(archive, "newestFirst");
+  expect(await read(all.slice(40), all[39]!.seq, 40)).toEqual(lines(all.slice(40)));
+  expect(looks).not.toHaveBeenCalled();
+});
+
+test("removes what a killed archiver left a day ago", async () => {
+  const segment = await add(all, 1, 20);
+  const folder = join(archive.folder, pool);
+  const before = readdirSync(folder);
+  const at = (hours: number): Date => new Date(Date.now() - hours * hourMs);
+  for (const [name, hours] of [
+    ["old.part", 25],
+    ["000000000001-000000000009-abcdefgh.ndjson.zst", 25],
+    ["young.part", 1],
+  ] as const) {
+    writeFileSync(join(folder, name), "");
+    utimesSync(join(folder, name), at(hours), at(hours));
+  }
+  for (const name of before) utimesSync(join(folder, name), at(1000), at(1000));
+  expect(await add(all, 1, 20)).toEqual(segment);
+  expect(readdirSync(folder).sort()).toEqual([...before, "young.part"].sort());
 });
 
 test("ends a segment by its bytes, and writes no file without commits", async () => {
