@@ -5,6 +5,7 @@ import type { Logger } from "pino";
 import { openBus } from "../../runtime/bus.ts";
 import { Agents } from "../../transport/agents.ts";
 import { type Allowed, outboundWith } from "../../transport/outbound.ts";
+import type { Tunnelling } from "../../transport/tunnel.ts";
 import type { Door } from "./credentials.ts";
 import { Gateway } from "./gateway.ts";
 import { Leasing } from "./leasing.ts";
@@ -22,6 +23,8 @@ export interface CoreOptions {
   /** The pseudonym in `Via`; undefined: none is added. */
   via: string | undefined;
   log: Logger;
+  /** Trusted instead of the usual certificates: for https proxies, and for targets in reverse mode. */
+  trust?: Pick<Tunnelling, "proxyCa" | "targetCa"> | undefined;
 }
 
 export interface Core {
@@ -47,11 +50,11 @@ export async function openCore(options: CoreOptions, adopt: (socket: Socket) => 
 
 export function coreOver(
   service: Ports,
-  { door, outboundAllow, via, log }: Pick<CoreOptions, "door" | "outboundAllow" | "via" | "log">,
+  { door, outboundAllow, via, log, trust }: Omit<CoreOptions, "natsUrl" | "caFile">,
   adopt: (socket: Socket) => void,
 ): Core {
   const outbound = outboundWith(outboundAllow, rememberingLookup());
-  const tunnelling = { connectTimeoutMs, outbound };
+  const tunnelling = { connectTimeoutMs, outbound, ...trust };
   const agents = new Agents({
     ...tunnelling,
     max: 1000,

@@ -14,11 +14,12 @@ import { watchEarly } from "./early.ts";
 import { type Exchanged, forward, send, throughPool } from "./forward.ts";
 import { type Inside, insideOf } from "./inside.ts";
 import type { Kind } from "./metrics.ts";
-import { open } from "./open.ts";
+import { open, openInside } from "./open.ts";
 import { readOptions } from "./options.ts";
 import { type Admitted, type GatewayPorts, idsOf, type Routed, route } from "./ports.ts";
 import { readSocks, replyOf } from "./socks.ts";
-import { Tunnel } from "./tunnel.ts";
+import { Tunnel, type TunnelParts } from "./tunnel.ts";
+import { headWithoutUpgrade, isWebsocket, upgrade } from "./upgrade.ts";
 
 const established = "HTTP/1.1 200 Connection established\r\n";
 
@@ -52,8 +53,8 @@ export class Gateway {
     const { url = "", socket } = request;
     const inside = this.#insides.get(socket);
     if (inside !== undefined) return this.#requestInside(inside, { request, response, expects });
-    const admitted = /^[a-z][a-z0-9+.-]*:\/\//i.test(url) ? this.#proxied(request) : this.#reversed(request);
-    if (admitted === undefined) return this.#page(request, response);
+    const admitted = this.#admittedOf(request);
+    if ("status" in admitted && url.startsWith("/") && !url.startsWith("/-")) return this.#page(request, response);
     if ("status" in admitted) return send(admitted, response);
     await this.#working(async () => {
       try {
@@ -73,10 +74,7 @@ export class Gateway {
     const from = { credentials, address: client.remoteAddress ?? "", rawHeaders: request.rawHeaders };
     const admitted = "code" in read ? badRequest(read) : this.#admit("connect", from, read);
     const refuse = (answer: Answer, rest: Buffer): void => {
-      const text = bodyOf(answer);
-      const fields = { ...headersOf(answer), "content-length": String(Buffer.byteLength(text)) };
-      const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
-      client.write(`HTTP/1.1 ${answer.status} ${reasonOf(answer.status)}\r\n${lines.join("")}\r\n${text}`);
+      client.write(textOf(answer));
       // The connection stays open: the client may send its login now.
       if (rest.length > 0) client.unshift(rest);
       this.#adopt(client);
@@ -100,6 +98,60 @@ export class Gateway {
     await this.#tunnel(admitted, { client, head: first, refuse, accept: () => client.write(replyOf(0)) });
   }
 
+  /** A websocket. Any other upgrade is left out of its request. */
+  async upgrade(request: IncomingMessage, client: Socket, head: Buffer): Promise<void> {
+    client.on("error", () => {}); // "close" follows.
+    if (!isWebsocket(request)) {
+      client.unshift(Buffer.concat([headWithoutUpgrade(request), head]));
+      return this.#adopt(client);
+    }
+    const inside = this.#insides.get(client);
+    const admitted = inside === undefined ? this.#admittedOf(request) : this.#admittedInside(inside, request);
+    const refuse = (answer: Answer): void => {
+      client.end(textOf(answer, { connection: "close" }));
+    };
+    if ("status" in admitted) return refuse(admitted);
+    const early = watchEarly(client, head);
+    await this.#working(async () => {
+      let isAnswered = false;
+      try {
+        const routed = inside?.routed ?? (await route(this.#ports, admitted));
+        const target = { ...routed, target: admitted.target };
+        const opened = await (inside === undefined
+          ? open(this.#ports, target, early.signal)
+          : openInside(inside, this.#ports, early.signal));
+        const upgraded = await upgrade(target, request, { client, opened, signal: early.signal });
+        isAnswered = true;
+        this.#ports.metrics.request(routed.pool, admitted.kind, "answered");
+        if (upgraded !== undefined) this.#carry(target, { ...upgraded, client, first: early.done(), isUpgraded: true });
+      } catch (error) {
+        early.done();
+        if (isAnswered) throw error;
+        if (early.signal.aborted) return this.#left(admitted, client);
+        this.#refuse(admitted, error, refuse);
+      }
+    });
+  }
+
+  /** From now on bytes pass in both directions. */
+  #carry(routed: Routed, parts: TunnelParts): void {
+    const { client } = parts;
+    const tunnel: { current?: Tunnel } = {};
+    const over = (): void => {
+      if (tunnel.current !== undefined) this.#tunnels.delete(tunnel.current);
+    };
+    tunnel.current = new Tunnel(this.#ports, routed, parts, {
+      over,
+      http: (seen) => {
+        over();
+        this.#insides.set(client, insideOf(this.#ports, routed, seen));
+        if (seen.first.length > 0) client.unshift(seen.first);
+        this.#adopt(client);
+      },
+    });
+    if (!tunnel.current.isOver) this.#tunnels.add(tunnel.current);
+  }
+
   async #tunnel(
     admitted: Admitted,
     to: { client: Socket; head: Buffer; refuse(answer: Answer, rest: Buffer): void; accept(ids: string): void },
@@ -113,25 +165,7 @@ export class Gateway {
         const ids = Object.entries(idsOf(use.block)).map(([name, value]) => `${name}: ${value}\r\n`);
         to.accept(ids.join(""));
         this.#ports.metrics.request(routed.pool, routed.kind, "answered");
-        const tunnel: { current?: Tunnel } = {};
-        const over = (): void => {
-          if (tunnel.current !== undefined) this.#tunnels.delete(tunnel.current);
-        };
-        tunnel.current = new Tunnel(
-          this.#ports,
-          routed,
-          { client, upstream, use, first: early.done() },
-          {
-            over,
-            http: (parts) => {
-              over();
-              this.#insides.set(client, insideOf(this.#ports, routed, parts));
-              if (parts.first.length > 0) client.unshift(parts.first);
-              this.#adopt(client);
-            },
-          },
-        );
-        if (!tunnel.current.isOver) this.#tunnels.add(tunnel.current);
+        this.#carry(routed, { client, upstream, use, first: early.done() });
       } catch (error) {
         const rest = early.done();
         if (early.signal.aborted) return this.#left(admitted, client);
@@ -149,6 +183,16 @@ export class Gateway {
     await this.#working(() => forward(this.#ports, routed, exchanged, through));
   }
 
+  #admittedOf(request: IncomingMessage): Admitted | Answer {
+    const isAbsolute = /^[a-z][a-z0-9+.-]*:\/\//i.test(request.url ?? "");
+    return isAbsolute ? this.#proxied(request) : this.#reversed(request);
+  }
+
+  #admittedInside({ routed }: Inside, { url = "" }: IncomingMessage): Admitted | Answer {
+    const path = pathInside(url, routed.target);
+    return path === undefined ? badRequest(badRequestInside()) : { ...routed, target: { ...routed.target, path } };
+  }
+
   #proxied({ url = "", headers, rawHeaders, socket }: IncomingMessage): Admitted | Answer {
     const target = readAbsolute(url);
     if ("code" in target) return badRequest(target);
@@ -156,10 +200,9 @@ export class Gateway {
     return this.#admit("http", { credentials, address: socket.remoteAddress ?? "", rawHeaders }, target);
   }
 
-  /** Undefined: it is for the gateway itself. */
-  #reversed({ url = "", headers, rawHeaders, socket }: IncomingMessage): Admitted | Answer | undefined {
+  #reversed({ url = "", headers, rawHeaders, socket }: IncomingMessage): Admitted | Answer {
     const reverse = readReverse(url);
-    if (reverse === undefined) return undefined;
+    if (reverse === undefined) return badRequest(notPassedOn());
     const { key = "", target } = reverse;
     if (isFromAnotherSite(headers))
       return forbidden("A page of another site made this request. Send it from a program.");
@@ -192,8 +235,7 @@ export class Gateway {
       response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
       return void response.end(showMetrics(this.#ports.metrics.families()));
     }
-    const why = "this is a proxy. Send http://host/path to it, CONNECT host:port, or /-/https/host/path";
-    send(badRequest(invalid("target", why)), response);
+    send(badRequest(notPassedOn()), response);
   }
 
   #refuse({ kind, options }: Admitted, error: unknown, answer: (answer: Answer) => void): void {
@@ -220,6 +262,17 @@ export class Gateway {
 }
 
 const json = { "content-type": "application/json; charset=utf-8" };
+
+function textOf(answer: Answer, more: Record<string, string> = {}): string {
+  const text = bodyOf(answer);
+  const fields = { ...headersOf(answer), ...more, "content-length": String(Buffer.byteLength(text)) };
+  const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
+  return `HTTP/1.1 ${answer.status} ${reasonOf(answer.status)}\r\n${lines.join("")}\r\n${text}`;
+}
+
+function notPassedOn(): Refusal {
+  return invalid("target", "this is a proxy. Send http://host/path to it, CONNECT host:port, or /-/https/host/path");
+}
 
 function badRequestInside(): Refusal {
   return invalid("target", "inside a tunnel, requests go to the tunnel's own host and port");

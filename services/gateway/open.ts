@@ -7,6 +7,7 @@ import { connectorThrough, type ProxyAddress, type Tunnelling } from "../../tran
 import { verdictOf } from "../../transport/verdict.ts";
 import type { Target } from "./address.ts";
 import { throughPool } from "./forward.ts";
+import type { Inside } from "./inside.ts";
 import type { GatewayPorts, Routed } from "./ports.ts";
 
 export interface Opened {
@@ -34,7 +35,10 @@ export async function open(ports: GatewayPorts, routed: Routed, signal: AbortSig
     const isLeft = { leaseId, n: use.n, target: target.host, reason: "client-abort", counted } as const;
     let socket: Socket;
     try {
-      socket = await dial(use.block.lease, ports.tunnelling, target);
+      socket = await dial(use.block.lease, ports.tunnelling, {
+        ...target,
+        isSecure: kind === "reverse" && target.scheme === "https",
+      });
     } catch (error) {
       const failure = error as Error; // Only Errors are thrown there.
       const latencyMs = performance.now() - startedAt;
@@ -54,15 +58,38 @@ export async function open(ports: GatewayPorts, routed: Routed, signal: AbortSig
   }
 }
 
-/** A plain connection to the target, through the proxy. TLS to the target is the client's own business. */
+/** Through the proxy of a tunnel, whose requests are seen. */
+export async function openInside(
+  { routed, through }: Inside,
+  ports: GatewayPorts,
+  signal: AbortSignal,
+): Promise<Opened> {
+  const use = await through.take(new Set(), signal);
+  const startedAt = performance.now();
+  try {
+    const socket = await dial(use.block.lease, ports.tunnelling, { ...routed.target, isSecure: false });
+    return { use, socket, startedAt };
+  } catch (error) {
+    const about = { leaseId: use.block.lease.leaseId, n: use.n, target: routed.target.host } as const;
+    const ended = { ...about, route: "tunnelled", bytes: 0, latencyMs: performance.now() - startedAt } as const;
+    void routed.leasing.ended(use, { ...outcomeOf({ ...ended, error: error as Error }), counted: "request" }); // Only Errors.
+    throw error;
+  }
+}
+
+/**
+ * A connection to the target, through the proxy.
+ * @param to.isSecure TLS to the target is set up here. In a tunnel it is the client's own business.
+ */
 export function dial(
   proxy: ProxyAddress,
   tunnelling: Tunnelling,
-  { host, port }: Pick<Target, "host" | "port">,
+  { host, port, isSecure }: Pick<Target, "host" | "port"> & { isSecure: boolean },
 ): Promise<Socket> {
   const connector = connectorThrough(proxy, { ...tunnelling, halfOpen: true });
+  const target = { protocol: isSecure ? "https:" : "http:", hostname: host, port: String(port) };
   return new Promise((resolve, reject) => {
-    connector({ protocol: "http:", hostname: host, port: String(port) }, (error, socket) => {
+    connector(target, (error, socket) => {
       if (error === null) resolve(socket);
       else reject(error);
     });

@@ -80,6 +80,9 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
   server.on("connect", (request, socket, head) =>
     handled(core?.gateway.connect(request, socket as Socket, head), socket as Socket),
   );
+  server.on("upgrade", (request, socket, head) =>
+    handled(core?.gateway.upgrade(request, socket as Socket, head), socket as Socket),
+  );
   server.on("clientError", (error, socket) => {
     if (!socket.writable || codeOf(error) === "ECONNRESET") return void socket.destroy();
     const status = codeOf(error) === "HPE_HEADER_OVERFLOW" ? "431 Request Header Fields Too Large" : "400 Bad Request";

@@ -26,6 +26,8 @@ export interface TunnelParts {
   use: Use;
   /** Client bytes that have come already. */
   first: Buffer;
+  /** It began with a request that the gateway has seen, such as that of a websocket: the tunnel is its answer. */
+  isUpgraded?: boolean;
 }
 
 interface Flight {
@@ -48,7 +50,7 @@ export class Tunnel {
   #phase: "first" | "open" | "holding" | "over" = "first";
   #first: Buffer;
   #flights: Flights | undefined;
-  #counted: "flight" | "estimate" | "tunnel" = "flight";
+  #counted: NonNullable<Outcome["counted"]> = "flight";
   #flightCount = 0;
   #current: Flight | undefined;
   /** The use before, once it is reported. */
@@ -67,7 +69,7 @@ export class Tunnel {
   constructor(
     ports: GatewayPorts,
     routed: Routed,
-    { client, upstream, use, first }: TunnelParts,
+    { client, upstream, use, first, isUpgraded = false }: TunnelParts,
     on: { http(parts: TunnelParts): void; over(): void },
   ) {
     this.#ports = ports;
@@ -91,7 +93,8 @@ export class Tunnel {
       .on("error", this.#onError);
     upstream.on("data", this.#onDown).on("end", this.#onUpstreamEnd).on("close", this.#onUpstreamClose);
     upstream.on("error", this.#onError);
-    if (first.length > 0) this.#decide();
+    if (isUpgraded) this.#open("request", undefined);
+    else if (first.length > 0) this.#decide();
     if (this.#phase !== "over") client.resume();
   }
 
@@ -173,13 +176,18 @@ export class Tunnel {
       this.#ports.log.warn({ pool: this.#routed.pool }, "a tunnel that offers HTTP/2 was closed (gateway.h2: refuse)");
       return this.end("h2");
     }
-    if (tunnelUses === "once" || (isH2 && h2 === "once")) this.#counted = "tunnel";
-    else {
-      this.#flights = new Flights({ estimate: isH2, opaque: spoken === "opaque" });
-      this.#counted = isH2 ? "estimate" : "flight";
-      if (this.#down > 0) this.#flights.down();
-    }
+    if (tunnelUses === "once" || (isH2 && h2 === "once")) return this.#open("tunnel", undefined);
+    const flights = new Flights({ estimate: isH2, opaque: spoken === "opaque" });
+    if (this.#down > 0) flights.down();
+    this.#open(isH2 ? "estimate" : "flight", flights);
+  }
+
+  /** @param flights undefined: however much passes, it is one use. */
+  #open(counted: NonNullable<Outcome["counted"]>, flights: Flights | undefined): void {
+    this.#counted = counted;
+    this.#flights = flights;
     this.#phase = "open";
+    const first = this.#first;
     this.#first = Buffer.alloc(0);
     this.#pass(first);
   }
@@ -299,13 +307,14 @@ export class Tunnel {
     }
     const current = this.#current;
     const isAnswered = current?.answeredAt !== undefined && this.#flightCount > 0 && !this.#isLastUp;
-    if (current === undefined || !isAnswered || this.#counted === "tunnel" || this.#phase !== "open") return;
+    if (current === undefined || !isAnswered || this.#flights === undefined || this.#phase !== "open") return;
     this.#current = undefined;
     void this.#report(current, { result: "success" });
   }
 
   #resultAt(by: ClosedBy): Pick<Outcome, "result" | "reason"> {
     const isClients = by === "client" || by === "h2" || by === "drain";
+    if (this.#counted === "request") return { result: "success" };
     if (this.#down === 0) return { reason: isClients ? "client-abort" : "proxy-error" };
     if (this.#current?.answeredAt !== undefined) return { result: "success" };
     // A later flight had no answer: a kept connection that its server was just closing, or a target that hangs.
@@ -320,6 +329,14 @@ export class Tunnel {
   }
 
   #outcome({ block, n }: Use, result: Pick<Outcome, "result" | "reason">): Outcome {
-    return { leaseId: block.lease.leaseId, n, target: this.#routed.target.host, counted: this.#counted, ...result };
+    const status = this.#counted === "request" ? { status: 101 } : {};
+    return {
+      leaseId: block.lease.leaseId,
+      n,
+      target: this.#routed.target.host,
+      counted: this.#counted,
+      ...result,
+      ...status,
+    };
   }
 }

@@ -11,6 +11,7 @@ import type { Outcome } from "../../protocol/wire.ts";
 import { coreOver } from "../../services/gateway/core.ts";
 import { startGateway } from "../../services/gateway/server.ts";
 import { classify } from "../../state-machines/policy/classify.ts";
+import { loopbackTls } from "../kit/tls/loopback.ts";
 
 export interface Lab {
   port: number;
@@ -71,13 +72,13 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     const proxy = choose(body);
     if (proxy === undefined) return { code: "pool-exhausted", message: "No proxy is left.", retryAfterMs: 2500 };
     if (body["session"] !== undefined) sessions.set(String(body["session"]), proxy);
-    const { protocol, hostname, port, username, password } = new URL(proxy);
+    const { protocol, hostname, port, ...login } = loginDecoded(new URL(proxy));
     const at = Date.now();
     const leaseId = `l_${String(proxyOf.size + 1).padStart(20, "0")}`;
     proxyOf.set(leaseId, proxy);
     return {
       ...{ leaseId, pool, proxyId: idOf(proxy), url: proxy, scheme: protocol.slice(0, -1), host: hostname },
-      ...{ port: Number(port), ...(username === "" ? {} : { username, password }) },
+      ...{ port: Number(port), ...login },
       ...{ uses: Math.min(usesMax, Number(body["uses"] ?? 1)), epoch: 0, labels: {} },
       ...{ grantedAt: at, expiresAt: at + leaseMs, leftMs: leaseMs },
     };
@@ -109,11 +110,12 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     ...{ pool, policy: { ...defaultPolicy, ...policy }, version: 1, openedAt: 0 },
   }));
   const log = pino({ level: "silent" });
+  const trust = { proxyCa: loopbackTls.cert, targetCa: loopbackTls.cert };
   const door = { needsKey, userOf: (key: string) => users[key] };
   const service = { for: portFor, pools: async () => pools };
   const gateway = await startGateway({
     ...{ host: "127.0.0.1", port: 0, log },
-    open: async (adopt) => coreOver(service, { door, outboundAllow, via, log }, adopt),
+    open: async (adopt) => coreOver(service, { door, outboundAllow, via, log, trust }, adopt),
   });
   return {
     ...{ port: Number(new URL(gateway.url).port), url: gateway.url, asked, outcomes, released },
@@ -131,6 +133,11 @@ export async function startLab(options: LabOptions): Promise<Lab> {
         .join("\n"),
     stop: gateway.stop,
   };
+}
+
+function loginDecoded({ protocol, hostname, port, username, password }: URL) {
+  const login = { username: decodeURIComponent(username), password: decodeURIComponent(password) };
+  return { protocol, hostname, port, ...(username === "" ? {} : login) };
 }
 
 /** Of a proxy, as the stand-in grants it. */

@@ -1,12 +1,14 @@
 // The gateway as part of `remuda up`, with the clients of this machine.
 import { spawn } from "node:child_process";
-import { mkdtemp } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:http";
 import { createServer as createSecureServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import axios from "axios";
+import { ProxyAgent, fetch as undiciFetch } from "undici";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
 import { eventually } from "../kit/poll.ts";
 import { type RemudaProcess, removeAtEnd, startRemuda } from "../kit/process.ts";
@@ -38,6 +40,7 @@ beforeAll(async () => {
   stopping.push(() => removeAtEnd(dataDir));
   gateway = remuda.gatewayUrl ?? "";
   await call("POST", "pools/default/proxies", { proxies: proxies.map(({ url }) => url) });
+  await call("PATCH", "pools/default", { policy: { rate: null, usage: null } });
 }, 150_000);
 afterAll(async () => {
   await remuda?.stop();
@@ -56,6 +59,7 @@ const succeeded = async (pool = "default"): Promise<number> =>
 
 function run(command: string, ...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
   const child = spawn(command, args, { env: { PATH: process.env.PATH } });
+  child.stdin.on("error", () => {}).end("a few words"); // A command need not read it.
   const text = { stdout: "", stderr: "" };
   child.stdout.on("data", (chunk) => (text.stdout += chunk));
   child.stderr.on("data", (chunk) => (text.stderr += chunk));
@@ -64,15 +68,116 @@ function run(command: string, ...args: string[]): Promise<{ code: number | null;
 
 const curl = (...args: string[]) => run("curl", "-sS", "-k", "-x", gateway, ...args);
 
-test("curl goes through a leased proxy, plain and with TLS, and each use is in the ledger", async () => {
-  arrived = [];
-  const before = await succeeded();
-  const http = await curl(`${plain}/1`);
-  const https = await curl(`${secure}/2`);
-  expect([http, https]).toMatchObject([
-    { code: 0, stdout: expect.stringMatching(/^from 127\.0\.0\.[23]\n$/) },
-    { code: 0, stdout: expect.stringMatching(/^from 127\.0\.0\.[23]\n$/) },
-  ]);
-  await eventually(async () => expect(await succeeded()).toBeGreaterThanOrEqual(before + 2));
-  expect(arrived).toHaveLength(2);
+describe("curl", () => {
+  const uses = async (count: number, act: () => Promise<unknown>): Promise<void> => {
+    arrived = [];
+    const before = await succeeded();
+    await act();
+    await eventually(async () => expect(await succeeded()).toBeGreaterThanOrEqual(before + count));
+    expect(arrived).toHaveLength(count);
+  };
+
+  test.each([
+    ["plain", () => [`${plain}/`]],
+    ["with TLS", () => [`${secure}/`]],
+    ["with TLS 1.2 and HTTP/1.1", () => ["--tls-max", "1.2", "--http1.1", `${secure}/`]],
+    ["--proxytunnel", () => ["--proxytunnel", `${plain}/`]],
+    ["-U with options", () => ["-U", "alice-session-s1:x", `${plain}/`]],
+    ["--proxy-anyauth", () => ["--proxy-anyauth", "-U", "alice:x", `${plain}/`]],
+    ["--http1.0", () => ["--http1.0", `${plain}/`]],
+    ["HEAD", () => ["-I", `${plain}/`]],
+    ["a chunked upload", () => ["-T", "-", `${plain}/`]],
+    [
+      "a large POST that waits for 100 Continue",
+      () => ["-d", "x".repeat(100_000), "-H", "Expect: 100-continue", `${secure}/`],
+    ],
+  ])("%s", (_name, given) =>
+    uses(1, async () => {
+      const { code, stdout, stderr } = await curl(...given());
+      expect([code, stdout]).toEqual([0, expect.stringMatching(/from 127\.0\.0\.[23]\n$|^HTTP\/1\.1 200 OK/)]);
+      expect(stderr).toBe("");
+    }),
+  );
+
+  test.each(["socks5", "socks5h"])("%s", (scheme) =>
+    uses(2, async () => {
+      const through = gateway.replace("http:", `${scheme}:`);
+      for (const url of [`${plain}/`, `${secure}/`])
+        expect(await run("curl", "-sS", "-k", "-x", through, url)).toMatchObject({ code: 0, stderr: "" });
+    }),
+  );
+
+  test("several requests over one connection, plain and in a kept tunnel", async () => {
+    await uses(3, () =>
+      curl(`${plain}/1`, "--next", "-sS", "-x", gateway, `${plain}/2`, "--next", "-sS", "-x", gateway, `${plain}/3`),
+    );
+    await uses(3, () => curl("--http1.1", `${secure}/1`, `${secure}/2`, `${secure}/3`));
+  });
+
+  test("the reverse path", () => uses(1, () => run("curl", "-sS", `${gateway}/-/http/${new URL(plain).host}/r`)));
+});
+
+describe("other clients", () => {
+  async function counted(act: () => Promise<void>): Promise<void> {
+    arrived = [];
+    const before = await succeeded();
+    await act();
+    const requests = arrived.length;
+    expect(requests).toBeGreaterThan(0);
+    await eventually(async () => expect(await succeeded()).toBeGreaterThanOrEqual(before + requests));
+  }
+
+  test("Python's requests", () =>
+    counted(async () => {
+      const script = `
+import requests, sys
+requests.packages.urllib3.disable_warnings()
+session = requests.Session()
+session.trust_env = False
+session.proxies = {"http": sys.argv[1], "https": sys.argv[1]}
+for url in sys.argv[2:]:
+    for _ in range(3):
+        assert session.get(url, verify=False, timeout=30).text.startswith("from 127.0.0."), url
+`;
+      expect(await run("/usr/bin/python3", "-c", script, gateway, plain, secure)).toEqual({
+        code: 0,
+        stdout: "",
+        stderr: "",
+      });
+      expect(arrived).toHaveLength(6);
+    }));
+
+  test("undici", () =>
+    counted(async () => {
+      const agent = new ProxyAgent({ uri: gateway, requestTls: { ca: loopbackTls.cert } });
+      for (const url of [plain, plain, secure, secure]) {
+        const response = await undiciFetch(url, { dispatcher: agent });
+        expect(await response.text()).toMatch(/^from 127\.0\.0\.[23]\n$/);
+      }
+      await agent.close();
+    }));
+
+  test("axios", () =>
+    counted(async () => {
+      const { hostname: host, port } = new URL(gateway);
+      for (const _ of [1, 2]) {
+        const { data } = await axios.get(plain, { proxy: { protocol: "http", host, port: Number(port) } });
+        expect(data).toMatch(/^from 127\.0\.0\.[23]\n$/);
+      }
+    }));
+
+  test("Chromium", () =>
+    counted(async () => {
+      const folder = await mkdtemp(join(tmpdir(), "remuda-chromium-"));
+      const flags = [
+        "--no-sandbox",
+        "--ignore-certificate-errors",
+        `--user-data-dir=${folder}`,
+        "--virtual-time-budget=5000",
+      ];
+      const proxy = [`--proxy-server=${gateway}`, "--proxy-bypass-list=<-loopback>"];
+      const { stdout } = await run("/usr/bin/chromium-headless-shell", ...flags, ...proxy, "--dump-dom", secure);
+      await rm(folder, { recursive: true, force: true });
+      expect(stdout).toMatch(/from 127\.0\.0\.[23]/);
+    }));
 });
