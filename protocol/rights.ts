@@ -35,6 +35,8 @@ export interface Account {
   services?: readonly { subject: string; to: string; stream?: boolean }[];
   /** A call that must not reach the server's own JetStream. It is mapped to a subject without subscribers. */
   blocked?: readonly string[];
+  /** Of each connection. Absent: no bound. */
+  subscriptionsMax?: number;
 }
 
 const everyPool = (verb: Verb): string => requestSubject(verb, "*");
@@ -153,7 +155,8 @@ export const accounts: readonly Account[] = [
   },
   { name: "WORK", jetstream: true },
   // A server offers its own `$JS.API.>` to every account that has none. Here it has no effect.
-  { name: "AUDIT", jetstream: false, blocked: ["$JS.API.>"] },
+  // Its users read with a subscription for each batch.
+  { name: "AUDIT", jetstream: false, blocked: ["$JS.API.>"], subscriptionsMax: 10_000 },
 ];
 
 /** The account of each stream, for a store that was created before there were accounts. */

@@ -8,6 +8,8 @@ export interface AccountConf {
   readonly jetstream: boolean;
   readonly services?: readonly { readonly subject: string; readonly to: string; readonly stream?: boolean }[];
   readonly blocked?: readonly string[];
+  /** Of each connection. Absent: no bound. */
+  readonly subscriptionsMax?: number;
 }
 
 export interface RightsConf {
@@ -15,6 +17,12 @@ export interface RightsConf {
   readonly publish: readonly string[];
   readonly subscribe: readonly string[];
 }
+
+/**
+ * For each call the server remembers where its answer goes, until the answer has come or so long after the last one.
+ * The server's default is two minutes, in which a caller can make it remember millions.
+ */
+const answerWithin = "10s";
 
 /** Blocked calls end in this account, which has no users. */
 const nowhere = "NOWHERE";
@@ -33,6 +41,9 @@ export function usersConf(given: {
     ...accounts.flatMap((account) => [
       `  ${account.name} {`,
       ...(account.jetstream ? ["    jetstream: enabled"] : []),
+      ...(account.subscriptionsMax === undefined
+        ? []
+        : [`    limits { max_subscriptions: ${account.subscriptionsMax} }`]),
       ...list(
         "users",
         users.flatMap((user) => userConf(user, rightsFor(user), account)),
@@ -69,7 +80,8 @@ function userConf(user: Hashed<User>, rights: RightsConf | undefined, account: A
 function exportsOf({ services = [] }: AccountConf): string[] {
   return services.map(
     ({ subject, to, stream }) =>
-      `{ service: ${text(subject)}, ${stream === true ? "response_type: stream, " : ""}accounts: [${to}] }`,
+      `{ service: ${text(subject)}, ${stream === true ? "response_type: stream, " : ""}` +
+      `threshold: "${answerWithin}", accounts: [${to}] }`,
   );
 }
 

@@ -4,6 +4,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { confOf } from "../../cli/login.ts";
 import { eventually } from "../kit/poll.ts";
 import { type RemudaProcess, startRemuda } from "../kit/process.ts";
 import { connectRaw, type RawNats } from "../kit/raw-nats.ts";
@@ -231,6 +232,13 @@ async function messages(nats: RawNats): Promise<string[]> {
   }
 }
 
+test("makes the NATS server remember the way of an answer for ten seconds at most", () => {
+  const exported = confOf([]).match(/\{ service: "\$JS[^}]*\}/g) ?? [];
+  expect(exported.length).toBeGreaterThan(4);
+  for (const each of exported) expect(each.includes("threshold") || each.includes("account:")).toBe(true);
+  expect(exported.join()).toContain('threshold: "10s", accounts: [AUDIT]');
+});
+
 describe("an auditor", () => {
   test("reads the whole ledger message by message", async () => {
     const { streams: names } = await ask(auditor, "$JS.API.STREAM.NAMES", { subject: "remuda.ledger.default" });
@@ -256,6 +264,18 @@ describe("an auditor", () => {
     const last = (await auditor.request("$JS.API.DIRECT.GET.REMUDA_LEDGER.remuda.ledger.default")).body;
     expect(JSON.parse(last)).toMatchObject({ n: expect.any(Number) });
     expect(auditor.errors).toEqual([]);
+  });
+
+  test("has at most 10 000 subscriptions on a connection", async () => {
+    const many = await as("auditor");
+    // One is there already, for answers to requests.
+    for (let i = 1; i < 10_000; i++) many.subscribe(`${many.inbox}.${i}`, () => {});
+    await many.flush();
+    expect(many.errors).toEqual([]);
+    many.subscribe(`${many.inbox}.more`, () => {});
+    await many.flush();
+    expect(many.errors).toContainEqual(expect.stringMatching(/maximum subscriptions exceeded/i));
+    await many.close();
   });
 
   test("can do nothing else: no lease, report, write, secrets or outcomes", async () => {
