@@ -146,9 +146,14 @@ function natsUrlOf(config: Config, service: string): string {
 /** One connection answers requests. Another reads ledgers, with an auditor's rights. */
 async function runningAudit(config: Config, natsUrl: string, log: Logger): Promise<RunningAudit> {
   const { startAudit } = await import("../services/audit/service.ts");
-  const natsUrls = { front: natsUrlAs(config, natsUrl, "audit"), ledger: natsUrlAs(config, natsUrl, "auditor") };
-  const archive = new Archive(config.archive);
-  return startAudit({ natsUrls, caFile: config.tlsCa, folder: join(config.dataDir, "audit"), archive, log });
+  return startAudit({
+    frontUrl: natsUrlAs(config, natsUrl, "audit"),
+    natsUrl: natsUrlAs(config, natsUrl, "auditor"),
+    caFile: config.tlsCa,
+    folder: join(config.dataDir, "audit"),
+    archiveFolder: config.archive,
+    log,
+  });
 }
 
 function refusedLogins({ dataDir }: Config, log: Logger): RefusedLogins {

@@ -42,6 +42,59 @@ export async function* piecesOf<Piece>(options: ThreadOptions): AsyncGenerator<P
   }
 }
 
+/**
+ * A thread that answers questions, several at the same time. It begins with the first question. If it fails, its open
+ * questions fail, and the next question begins another one. It is given `{id, question}`, and answers `{id, answer}`.
+ */
+export class Answering<Question, Answer> {
+  readonly #options: Pick<ThreadOptions, "script" | "input" | "megabytesMax">;
+  readonly #open = new Map<number, { resolve: (answer: Answer) => void; reject: (error: unknown) => void }>();
+  #worker: Worker | undefined;
+  #last = 0;
+
+  constructor(options: Pick<ThreadOptions, "script" | "input" | "megabytesMax">) {
+    this.#options = options;
+  }
+
+  /** @throws the thread's error. */
+  ask(question: Question): Promise<Answer> {
+    this.#worker ??= this.#begin();
+    const id = ++this.#last;
+    const answer = new Promise<Answer>((resolve, reject) => this.#open.set(id, { resolve, reject }));
+    this.#worker.postMessage({ id, question });
+    return answer;
+  }
+
+  /** Open questions get no answer. */
+  async stop(): Promise<void> {
+    this.#open.clear();
+    await this.#worker?.terminate();
+  }
+
+  #begin(): Worker {
+    const { script, input, megabytesMax } = this.#options;
+    const worker = new Worker(script, {
+      workerData: input,
+      resourceLimits: { maxOldGenerationSizeMb: megabytesMax },
+    });
+    worker.unref();
+    worker.on("message", ({ id, answer }: { id: number; answer: Answer }) => {
+      this.#open.get(id)?.resolve(answer);
+      this.#open.delete(id);
+    });
+    let failure: unknown = new Error("the thread has ended");
+    worker.on("error", (error) => {
+      failure = error;
+    });
+    worker.on("exit", () => {
+      this.#worker = undefined;
+      for (const { reject } of this.#open.values()) reject(failure);
+      this.#open.clear();
+    });
+    return worker;
+  }
+}
+
 export function isOutOfMemory(error: unknown): boolean {
   return codeOf(error) === "ERR_WORKER_OUT_OF_MEMORY";
 }

@@ -2,7 +2,7 @@
 // commit that a checkpoint names, by number, sequence and hash. The checkpoint also has the hash of its own bytes. If
 // anything is wrong with it, it is deleted.
 import { createHash } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { deserialize, serialize } from "node:v8";
 import { deflateSync, inflateSync } from "node:zlib";
@@ -28,10 +28,29 @@ export interface Checkpoints {
   drop(mark: Mark): void;
 }
 
-/** @param folder of this pool's checkpoints. It is created for the first one. */
-export function checkpointsIn(folder: string): Checkpoints {
+/** Of one pool. At least the last checkpoint is kept. */
+const usualBounds = { files: 64, bytes: 1024 ** 3 };
+
+/**
+ * If there are too many, those go that have others next to them. So any moment stays near one.
+ * @param folder of this pool's checkpoints. It is created for the first one.
+ */
+export function checkpointsIn(folder: string, bounds: { files: number; bytes: number } = usualBounds): Checkpoints {
   const nameOf = ({ n, sequence, at, hash }: Mark): string => `${version}-${n}-${sequence}-${at}-${hash}.state`;
-  return {
+  const sizeOf = (mark: Mark): number => resultOr(() => statSync(join(folder, nameOf(mark))).size, 0);
+  const keepFew = (): void => {
+    const kept = checkpoints.marks().map((mark) => ({ mark, bytes: sizeOf(mark) }));
+    let bytes = kept.reduce((sum, each) => sum + each.bytes, 0);
+    while (kept.length > 1 && (kept.length > bounds.files || bytes > bounds.bytes)) {
+      const gap = (i: number): number => (kept[i + 1]?.mark.n ?? Infinity) - (kept[i - 1]?.mark.n ?? 0);
+      const least = kept.reduce((best, _, i) => (gap(i) < gap(best) ? i : best), 0);
+      for (const dropped of kept.splice(least, 1)) {
+        checkpoints.drop(dropped.mark);
+        bytes -= dropped.bytes;
+      }
+    }
+  };
+  const checkpoints: Checkpoints = {
     marks() {
       const found = resultOr(() => readdirSync(folder), []).flatMap((name) => {
         const [, made, n, sequence, at, hash] = /^(\d+)-(\d+)-(\d+)-(\d+)-([\w-]{43})\.state$/.exec(name) ?? [];
@@ -60,9 +79,11 @@ export function checkpointsIn(folder: string): Checkpoints {
       const aside = `${path}.${process.pid}`;
       writeFileSync(aside, Buffer.concat([createHash("sha256").update(body).digest(), body]), { mode: 0o600 });
       renameSync(aside, path);
+      keepFew();
     },
     drop(mark) {
       rmSync(join(folder, nameOf(mark)), { force: true });
     },
   };
+  return checkpoints;
 }

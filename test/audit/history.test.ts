@@ -103,6 +103,22 @@ test("reads only what comes after a checkpoint", async () => {
   expect(again[0]).toBe(checkpoints.marks().at(-1)!.n + 1);
 });
 
+test("keeps a bounded number of checkpoints, spread over the ledger, and the last one", async () => {
+  const ledger = makeLedger(400);
+  const few = checkpointsIn(folder, { files: 4, bytes: 1e9 });
+  await stateAt(sourceOf(ledger), undefined, { checkpoints: few, checkpointEvery: 50 });
+  const kept = few.marks().map(({ n }) => n);
+  expect(kept).toHaveLength(4);
+  const gaps = kept.map((n, i) => n - (kept[i - 1] ?? 0));
+  expect(Math.max(...gaps)).toBeLessThan(250);
+  const last = kept.at(-1);
+  // A state has more bytes than are allowed for all.
+  const one = checkpointsIn(folder, { files: 4, bytes: 100 });
+  await stateAt(sourceOf(ledger), undefined, { checkpoints: one, checkpointEvery: 20 });
+  expect(one.marks()).toHaveLength(1);
+  expect(one.marks()[0]?.n).toBeGreaterThanOrEqual(last ?? 0);
+});
+
 test("throws away a checkpoint that is changed, cut off, or of another history", async () => {
   const ledger = makeLedger(300);
   const source = sourceOf(ledger);

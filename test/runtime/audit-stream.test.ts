@@ -2,17 +2,19 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { callJs } from "../../runtime/jetstream-api.ts";
 import { hashOf } from "../../runtime/loop.ts";
 import { loadSigningKey, readPublicKey } from "../../runtime/signing-key.ts";
 import { openFileSource } from "../../services/audit/file-source.ts";
 import { seal } from "../../services/audit/seal.ts";
+import { startAudit } from "../../services/audit/service.ts";
 import { openStreamSource } from "../../services/audit/stream-source.ts";
 import { type Asked, type Report, verify } from "../../services/audit/verify.ts";
 import { findEvent, forge, makeLedger } from "../audit/ledgers.ts";
 import { startTestBroker, type TestBroker } from "../kit/broker.ts";
+import { log } from "../kit/picker.ts";
 
 let broker: TestBroker;
 let bus: Bus;
@@ -27,6 +29,7 @@ beforeAll(async () => {
     name: "REMUDA_LEDGER",
     subjects: ["remuda.ledger.*"],
     storage: "file",
+    allow_direct: true,
   });
   ledger = makeLedger(400, { chaos: 0, policy: { backoff: { kind: "fixed", restMs: 500, jitterMs: 0 } } });
 });
@@ -236,3 +239,24 @@ test("verifies a sealed file without a stream, and detects any changed byte", as
   writeFileSync(spoilt, lines.slice(0, 400).join("\n"));
   expect((await verifiedFile(spoilt, { publicKey })).findings).toMatchObject([{ rule: "seal" }]);
 });
+
+test("answers questions about the past from a thread, so that a fold holds up nothing else of its process", async () => {
+  await store("asked", ledgerOf("asked"));
+  let threads = 0;
+  const count = (): void => void threads++;
+  process.on("worker", count);
+  onTestFinished(() => void process.off("worker", count));
+  const { url: natsUrl } = broker;
+  const folders = { folder: join(folder, "states"), archiveFolder: join(folder, "archive") };
+  const audit = await startAudit({ frontUrl: natsUrl, natsUrl, caFile: undefined, ...folders, log });
+  onTestFinished(() => audit.stop());
+  const ask = async (pool: string, body: object) =>
+    (await bus.nc.request(`remuda.audit.proxies.${pool}`, JSON.stringify(body), { timeout: 20_000 })).json();
+  expect(await ask("asked", { at: 1, sequence: 1 })).toMatchObject({ code: "invalid-request", field: "at" });
+  expect(threads).toBe(0);
+  const { at } = JSON.parse(ledger[99]?.toString() ?? "");
+  expect(await ask("asked", { at })).toMatchObject({ at, proxies: expect.any(Array) });
+  expect(await ask("never", { at })).toMatchObject({ code: "unknown-pool" });
+  expect(await ask("asked", { at: Date.now() + 1e9 })).toMatchObject({ code: "invalid-request", field: "at" });
+  expect(threads).toBe(1);
+}, 60_000);

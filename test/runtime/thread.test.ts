@@ -1,7 +1,7 @@
 // A thread that fails while no reader waits for it.
 import { setTimeout as pause } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { piecesOf } from "../../runtime/thread.ts";
+import { Answering, piecesOf } from "../../runtime/thread.ts";
 
 /** It answers each request, and then does this. */
 const threadThat = (then: string) =>
@@ -37,4 +37,22 @@ test("a failure after the reader has left does not end the process", async () =>
   await pieces.next();
   await pause(300);
   await pieces.return();
+});
+
+test("answers several questions, and begins again with the next one after it has failed", async () => {
+  const script = new URL(
+    `data:text/javascript,${encodeURIComponent(`
+      import { parentPort } from "node:worker_threads";
+      parentPort.on("message", ({ id, question }) => {
+        if (question === "fail") throw new Error("planted");
+        if (question !== "never") parentPort.postMessage({ id, answer: question.toUpperCase() });
+      });`)}`,
+  );
+  const thread = new Answering<string, string>({ script, input: undefined, megabytesMax: 64 });
+  const never = thread.ask("never");
+  expect(await Promise.all([thread.ask("a"), thread.ask("b")])).toEqual(["A", "B"]);
+  const failed = await Promise.allSettled([never, thread.ask("fail")]);
+  expect(failed.map((each) => "reason" in each && String(each.reason))).toEqual(Array(2).fill("Error: planted"));
+  expect(await thread.ask("c")).toBe("C");
+  await thread.stop();
 });
