@@ -1,6 +1,7 @@
 // A service at full speed for a long time, with a small bound for its ledgers: `npm run bench -- soak [--cycles n]
-// [--bytes n] [--every seconds]`. It shows what the past costs: the stream, the archive, the memory, and the longest time
-// that a lease took while snapshots and segments were written. At the end it starts again, and the audit reads all of it.
+// [--bytes n] [--every seconds]`. It shows the cost of the past: the stream, the archive, the memory, and the longest
+// time that a lease took while snapshots and segments were written. At the end it starts again, and the audit reads all
+// of it.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";

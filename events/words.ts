@@ -23,8 +23,8 @@ export const reasons = [
 ] as const;
 
 /**
- * How the gateway counts a use: a request that it saw, a flight in a tunnel, a flight in a tunnel that may carry HTTP/2,
- * or the whole tunnel.
+ * How the gateway counts a use: a request that it saw, a flight in a tunnel, a flight in a tunnel that may carry
+ * HTTP/2, or the whole tunnel.
  */
 export const waysCounted = ["request", "flight", "estimate", "tunnel"] as const;
 

@@ -1,7 +1,7 @@
-// Decides when each request that has come is handled. In one turn of the event loop only so much is handled, because
-// the other connections of this process must be read as well. Requests beyond that wait in groups. The groups take
-// turns, so a flood in one group delays each other group by one request at a time. Some requests may not wait, because
-// their order over all connections counts. Their number is bounded where they are decided.
+// Decides when each request that has come is handled. One turn of the event loop handles a bounded number of them,
+// because the other connections of this process must be read as well. Requests beyond that wait in groups. The groups
+// take turns, so a flood in one group delays each other group by one request at a time. Some requests may not wait,
+// because their order over all connections counts. Their number is bounded where they are decided.
 //
 // A request beyond the bounds is rejected, unread, and so are large ones beyond their bound. Beyond a number of
 // rejections in one second, requests are dropped without an answer: a flood that is answered in full would keep this
@@ -20,7 +20,7 @@ export interface Arrival {
   run(): Promise<void> | undefined | void;
   /** Called instead of `run`. @param given.isDropped without an answer. */
   reject(given: { isDropped: boolean }): void;
-  /** It will wait: keeps what it needs, and not the piece of memory in which it came. */
+  /** It will wait: keeps the needed parts, and not the piece of memory in which it came. */
   keep(): void;
 }
 

@@ -189,7 +189,7 @@ export class Responder<Noted = object> {
 
 type Counted = Served & { counted: { errors: number } };
 
-/** What is needed of a message. */
+/** The needed parts of a message. */
 class Came {
   readonly inbox: string;
   readonly #headerBytes: number;

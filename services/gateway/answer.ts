@@ -94,7 +94,10 @@ function faulty({ code, message }: RemudaFault): Answer {
 
 type Failed = Pick<Answer, "status" | "error" | "socks"> & { message: string };
 
-/** Every try failed: 504 for a timeout, 502 for everything else. No vendor's own words and no addresses reach the client. */
+/**
+ * Every try failed: 504 for a timeout, 502 for everything else. No vendor's own words and no addresses reach the
+ * client.
+ */
 function failureOf(error: unknown): Failed {
   const code = codeOf(error) ?? "unknown";
   if (error instanceof TargetNameFailure)

@@ -7,7 +7,9 @@ const alpnExtension = 16;
 /** A larger one is not read. */
 const bytesMax = 64 * 1024;
 
-/** @returns the offered protocols; none if it offers none, or is not a readable ClientHello. Undefined: more must come. */
+/**
+ * @returns the offered protocols; none if it offers none, or is not a readable ClientHello. Undefined: more must come.
+ */
 export function offeredIn(bytes: Buffer): string[] | undefined {
   const message = handshakeIn(bytes);
   if (message === undefined) return bytes.length > bytesMax ? [] : undefined;

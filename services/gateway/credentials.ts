@@ -1,5 +1,5 @@
-// Whether a client may use the gateway (docs/protocol.md §8.1). A key is the password, or the user name alone. Where no key is
-// needed, any credentials will do, and the leases belong to the login `client`, as its own do.
+// Whether a client may use the gateway (docs/protocol.md §8.1). A key is the password, or the user name alone. Where no
+// key is needed, any credentials will do, and the leases belong to the login `client`, as its own do.
 import type { UserRole } from "../../protocol/verbs.ts";
 import { nameIn } from "./options.ts";
 

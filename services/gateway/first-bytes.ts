@@ -1,8 +1,10 @@
-// What a client speaks inside a tunnel, by its first bytes.
+// The protocol that a client speaks inside a tunnel, by its first bytes.
 
 /** A longer first line is not taken for HTTP. */
 const lineBytesMax = 16 * 1024;
-/** Methods are upper case in practice. Otherwise the first word of any text would have to be awaited to its line's end. */
+/**
+ * Methods are upper case in practice. Otherwise the first word of any text would have to be awaited to its line's end.
+ */
 const requestLine = /^[A-Z-]{1,32} \S+ HTTP\/1\.[01]\r?$/;
 const lineBegun = /^[A-Z-]{1,32}( |$)/;
 

@@ -1,7 +1,7 @@
-// Counts the flights of a tunnel, because a request inside TLS cannot be seen (docs/protocol.md §8.5). A flight is a run
-// of client bytes that follows bytes from upstream. The ClientHello, and runs made only of TLS records of type 20, 21 or
-// 22, are no flights. If the client offers HTTP/2, only a record above 96 bytes makes a flight. Pure: it sees bytes and
-// says where a flight begins.
+// Counts the flights of a tunnel, because a request inside TLS cannot be seen (docs/protocol.md §8.5). A flight is a
+// run of client bytes that follows bytes from upstream. The ClientHello, and runs made only of TLS records of type 20,
+// 21 or 22, are not flights. If the client offers HTTP/2, only a record above 96 bytes makes a flight. Pure: it sees
+// bytes and says where a flight begins.
 //
 // It may count more flights than requests, never fewer for HTTP/1.1 without pipelining: a TLS 1.3 Finished that
 // travels alone counts, and so does a body that is sent in two runs.

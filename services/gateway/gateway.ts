@@ -1,5 +1,5 @@
-// What a client may ask of the gateway, and who answers: requests in plain sight are forwarded, CONNECT and SOCKS become
-// tunnels. It never connects to a target directly.
+// The requests that a client may send to the gateway, and the part that answers each: requests in plain sight are
+// forwarded, CONNECT and SOCKS become tunnels. It never connects to a target directly.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { RemudaFault } from "../../client/fault.ts";

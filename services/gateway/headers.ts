@@ -11,7 +11,7 @@ const perConnection: ReadonlySet<string> = new Set([
   "transfer-encoding",
   "upgrade",
 ]);
-/** Whatever `Connection` names, these are about the message, not the connection. */
+/** These are about the message, not the connection. So they stay, even if `Connection` names them. */
 const neverNamed: ReadonlySet<string> = new Set(["host", "content-length", "transfer-encoding"]);
 
 /** @param more.drop further names, in lower case. */

@@ -1,5 +1,6 @@
-// The uses of one user's leases: taken from blocks (client/kinds.ts), renewed while they are under way, and reported.
-// A lease serves one request or tunnel at a time, so that a pool's concurrency is what the target sees.
+// The uses of one user's leases: taken from blocks (client/kinds.ts), renewed while they are under way, and reported. A
+// lease serves one request or tunnel at a time, so that the target never sees more connections than the pool's
+// concurrency.
 import { randomUUID } from "node:crypto";
 import { type Ask, askThrough } from "../../client/ask.ts";
 import { Block, type Use } from "../../client/block.ts";
@@ -12,7 +13,7 @@ import type { LeaseReply, LeaseRequest, Outcome, ReleaseReply } from "../../prot
 import { mayRest } from "../../transport/classify.ts";
 
 const retryMs = 2000;
-/** While waiting for one more use of a very proxy, which the service does not do. */
+/** The pause between two requests for one more use of a given proxy. The service itself does not wait for it. */
 const pollMsMax = 500;
 const pollMsMin = 20;
 /** A lease is renewed when this share of its time is over. */
@@ -33,7 +34,7 @@ export class Leasing {
   readonly #ending = new AbortController();
   readonly #underWay = new Set<Promise<unknown>>();
   readonly #renewals = new Map<Block, NodeJS.Timeout>();
-  /** Blocks of one very proxy, each for one tunnel. */
+  /** Blocks of one given proxy, each for one tunnel. */
   readonly #single = new Map<string, Block>();
 
   constructor(port: Port, onProblem: (problem: Error) => void) {

@@ -1,9 +1,9 @@
-// What the gateway counts (docs/protocol.md §8.10). Labels hold fixed words and pools' names, never a target.
+// The counts of the gateway (docs/protocol.md §8.10). Labels hold fixed words and pools' names, never a target.
 import { Durations, type Family, gauge } from "../../runtime/prometheus.ts";
 
 export type Kind = "http" | "connect" | "socks5" | "reverse";
 /**
- * `answered`: something of the target, or a tunnel, reached the client. `refused`: no lease, or a request that is not
+ * `answered`: bytes of the target, or a tunnel, reached the client. `refused`: no lease, or a request that is not
  * allowed. `failed`: every try failed. `aborted`: the client left before.
  */
 export type Result = "answered" | "refused" | "failed" | "aborted";

@@ -130,7 +130,7 @@ function readGiven(given: readonly Given[]): { options: Read } | { refusal: Refu
   const seen = new Set<Name>();
   for (const each of given) {
     const { name, value, field } = each;
-    if (name !== "label" && seen.has(name)) return { refusal: invalid(field, "is there twice. Give it once") };
+    if (name !== "label" && seen.has(name)) return { refusal: invalid(field, "was given twice. Give it once") };
     seen.add(name);
     if (value === "") return { refusal: invalid(field, "is empty. Give it a value") };
     const why = readOne(each, options);
@@ -139,7 +139,7 @@ function readGiven(given: readonly Given[]): { options: Read } | { refusal: Refu
   return { options };
 }
 
-/** @returns what is wrong with the value. */
+/** @returns the error in the value, as the end of a sentence. */
 function readOne({ name, value, field }: Given, options: Read): string | undefined {
   switch (name) {
     case "pool":
@@ -192,7 +192,7 @@ function addLabel(labels: Labels, key: string, value: string): string | undefine
     return "a label's name has 1 to 64 letters, digits, _ . : -";
   if (value === "" || value.length > 256 || /[\p{Cc}\p{Cs}]/u.test(value))
     return "a label's value has 1 to 256 printable characters";
-  if (Object.hasOwn(labels, key)) return `the label ${key} is there twice. Give it once`;
+  if (Object.hasOwn(labels, key)) return `the label ${key} was given twice. Give it once`;
   labels[key] = value;
   return undefined;
 }

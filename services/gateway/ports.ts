@@ -1,4 +1,4 @@
-// What the parts of the gateway share, and what is known of a request that was let in.
+// The ports that the parts of the gateway share, and the known facts about a request that was let in.
 import type { Logger } from "pino";
 import type { Block } from "../../client/block.ts";
 import { RemudaRefusal } from "../../client/fault.ts";

@@ -1,4 +1,4 @@
-// Listens, and finds out what a client speaks by its first byte: SOCKS 5, or HTTP. Everything behind that is loaded and
+// Listens, and finds the protocol of a client by its first byte: SOCKS 5, or HTTP. Everything behind that is loaded and
 // connected with the first client, so that a start costs next to nothing.
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
@@ -28,7 +28,7 @@ export interface RunningGateway {
 }
 
 const firstByteMsMax = 15_000;
-/** Requests and tunnels have so long to end when the gateway stops. */
+/** Requests and tunnels have this long to end when the gateway stops. */
 const drainMs = 1000;
 const lookMs = 20;
 

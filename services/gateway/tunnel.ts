@@ -12,7 +12,7 @@ import { Flights } from "./flights.ts";
 import type { ClosedBy } from "./metrics.ts";
 import type { GatewayPorts, Routed } from "./ports.ts";
 
-/** After so long without bytes an answer is taken to be whole. */
+/** After this long without bytes an answer is taken to be whole. */
 const quietMs = 1000;
 /** How long the client may still send after upstream has ended, or take nothing of the last bytes. */
 const lingerMs = 5000;
@@ -162,7 +162,7 @@ export class Tunnel {
     this.end(hadError && this.#endedBy !== "client" ? "error" : (this.#endedBy ?? "upstream"));
   };
 
-  /** What does the client speak? */
+  /** Finds the protocol that the client speaks. */
   #decide(): void {
     const first = this.#first;
     const spoken = this.#down > 0 ? "opaque" : spokenIn(first);

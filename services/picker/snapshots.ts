@@ -61,7 +61,7 @@ export class Snapshots {
     await ensureStream(this.#bus, objectStoreSettings(snapshotsBucket, { isSingle }));
     const hash = await this.#store.put(nameOf(pool, mark), compressed(withEnds(snapshotLines(state))));
     for await (const _ of this.#store.read(nameOf(pool, mark))); // Throws if it is not whole.
-    // A higher number is one of a later job, or of a ledger that was lost. Neither makes this one superfluous.
+    // A snapshot with a higher number is from a later job, or from a ledger that was lost. Neither replaces this one.
     const upToThis = (await this.of(pool)).filter(({ n }) => n <= mark.n);
     for (const old of upToThis.slice(keptMax)) await this.#store.remove(nameOf(pool, old));
     return hash;

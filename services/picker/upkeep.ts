@@ -100,7 +100,8 @@ export class Upkeep {
   }
 
   /**
-   * Makes a snapshot of the pool, and archives the commits that the stream need not keep. Returns the number of segments.
+   * Makes a snapshot of the pool, and archives the commits that the stream need not keep. Returns the number of
+   * segments.
    * @throws if it fails. Nothing is lost then.
    */
   async lookAfter({ pool, leader }: Pick<Led, "pool" | "leader">): Promise<number> {

@@ -1,4 +1,4 @@
-// What counts as a flight, byte by byte, and what a client offers in its ClientHello.
+// Flights, byte by byte, and the protocols that a client offers in its ClientHello.
 
 import { Duplex } from "node:stream";
 import { connect } from "node:tls";
@@ -23,7 +23,7 @@ function count(steps: readonly (Buffer | "<")[], how: ConstructorParameters<type
 }
 
 describe("a flight", () => {
-  test("is neither the ClientHello nor the rest of a TLS 1.2 handshake", () => {
+  test("is neither the ClientHello nor the remainder of a TLS 1.2 handshake", () => {
     const finished = Buffer.concat([record(handshake, 70), record(changeCipher, 1), record(handshake, 40)]);
     expect(count([record(handshake, 500), "<", finished, "<", record(alert, 26)])).toBe(0);
   });
@@ -64,7 +64,7 @@ describe("a flight", () => {
     expect([count(frames), count(frames, { estimate: true })]).toEqual([3, 1]);
   });
 
-  test("is every run of what is not TLS", () => {
+  test("is every run of bytes that are not TLS", () => {
     expect(count([Buffer.from("EHLO"), "<", Buffer.from("a"), Buffer.from("b")], { opaque: true })).toBe(2);
     expect(count([Buffer.of(99, 1, 2, 3, 4, 5), "<", Buffer.of(1)])).toBe(2);
   });

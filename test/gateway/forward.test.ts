@@ -98,7 +98,7 @@ describe("a request", () => {
     expect(new Set(seen.map(({ port }) => port)).size).toBe(1);
   });
 
-  test("keeps Host, Content-Length and Transfer-Encoding whatever Connection names, and loses what it names else", async () => {
+  test("keeps Host, Content-Length and Transfer-Encoding, and drops every other header that Connection names", async () => {
     await ask(lab, `${site}/`, {
       method: "POST",
       headers: {

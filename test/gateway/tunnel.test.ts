@@ -378,7 +378,7 @@ describe("SOCKS 5", () => {
   });
 
   test.each([
-    ["another command than CONNECT", request("example.com", 80, 2), 7],
+    ["a command other than CONNECT", request("example.com", 80, 2), 7],
     ["an unknown type of address", Buffer.of(5, 1, 0, 9, 1, 1), 8],
     ["a private target", request("10.0.0.1", 80), 2],
     ["a proxy that cannot be reached", request("127.0.0.1", 80), 5],

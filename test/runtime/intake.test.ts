@@ -99,7 +99,7 @@ test("rejects requests beyond 5000 or 8 MiB of a group, and answers 1000 of them
   expect([answered.length, dropped.length]).toEqual([1021, 600]);
 });
 
-test("bounds what waits of all groups", () => {
+test("bounds the waiting requests of all groups", () => {
   const { take, answered, dropped } = intake();
   for (const group of names("user", 10)) for (const name of names("r", 3000)) take(name, { group });
   expect(answered.length + dropped.length).toBe(30_000 - 500 - 20_000);
