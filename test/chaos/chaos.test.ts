@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { runChaos } from "./run.ts";
 
 /** Each kind of fault comes, and few processes start, because their starts cost the most. */
-const seed = 13517;
+const seed = 92374;
 
 test("a minute of faults breaks no limit, loses no acknowledged lease, grants none twice, and the service recovers", async () => {
   const { findings, faults, said } = await runChaos({ seconds: 60, seed, patience: 3, say: console.log });

@@ -1,10 +1,13 @@
 // The faults of a chaos run, and after how long the service must serve again. A seed fixes which faults come, and in
 // which order. docs/chaos.md has the list.
-import { ledgerStream, outcomesStream, secretsBucket } from "../../protocol/subjects.ts";
+import { ledgerStream, outcomesStream, secretsBucket, snapshotsBucket } from "../../protocol/subjects.ts";
 import { type Seeded, seeded } from "../kit/seed.ts";
 
-/** `leader`: the picker that leads the pool with limits. `all`: the pickers, the API and the broker. */
-export type Part = "leader" | "standby" | "api" | "broker" | "all";
+/**
+ * `leader`: the picker that leads the pool with limits. `broker`: of three, the one that leads the ledgers' stream.
+ * `majority`: two brokers of three. `all`: the pickers, the API and the brokers.
+ */
+export type Part = "leader" | "standby" | "api" | "broker" | "majority" | "all";
 
 export type Fault =
   | { kind: "signal"; signal: "SIGKILL" | "SIGTERM"; part: Part }
@@ -24,6 +27,7 @@ export type Fault =
 export type Break = "cut" | "half-open" | "full" | "deaf";
 
 const parts = ["leader", "standby", "api", "broker"] as const;
+const partsOf = (nodes: 1 | 3) => (nodes === 3 ? ([...parts, "majority"] as const) : parts);
 const signals = ["SIGKILL", "SIGTERM"] as const;
 const breaks = ["cut", "half-open", "deaf"] as const;
 const connections = {
@@ -40,16 +44,19 @@ const takeoverMs = 10_000;
 /** A silent connection or leader must be noticed first. */
 const noticeMs = 15_000;
 /** Everything starts. */
-const startMs = 20_000;
+const startMs = 30_000;
 
 /** A round has this many of each kind, in a random order. */
 const round = { signal: 3, freeze: 2, connection: 3, clock: 1, stream: 1, payload: 1 } as const;
 
 /** Each variant comes once before any comes twice. */
-const variants: { [K in Fault["kind"]]: (random: Seeded) => Extract<Fault, { kind: K }>[] } = {
-  signal: () =>
-    signals.flatMap((signal) => [...parts, "all" as const].map((part) => ({ kind: "signal", signal, part }) as const)),
-  freeze: (random) => parts.map((part) => ({ kind: "freeze", part, forMs: random.int(500, 5000) }) as const),
+const variants: { [K in Fault["kind"]]: (random: Seeded, nodes: 1 | 3) => Extract<Fault, { kind: K }>[] } = {
+  signal: (_, nodes) =>
+    signals.flatMap((signal) =>
+      [...partsOf(nodes), "all" as const].map((part) => ({ kind: "signal", signal, part }) as const),
+    ),
+  freeze: (random, nodes) =>
+    partsOf(nodes).map((part) => ({ kind: "freeze", part, forMs: random.int(500, 5000) }) as const),
   connection: () => [
     filled,
     ...(["leader", "api"] as const).flatMap((part) =>
@@ -61,13 +68,13 @@ const variants: { [K in Fault["kind"]]: (random: Seeded) => Extract<Fault, { kin
       [hourMs, -minuteMs].map((byMs) => ({ kind: "clock", takeover, byMs }) as const),
     ),
   stream: (random) =>
-    [ledgerStream, outcomesStream, `KV_${secretsBucket}`].map((stream) => {
+    [ledgerStream, outcomesStream, `KV_${secretsBucket}`, `OBJ_${snapshotsBucket}`].map((stream) => {
       return { kind: "stream", stream, signal: random.pick(signals) } as const;
     }),
   payload: (random) => [{ kind: "payload", bytesMax: random.pick([4096, 65_536]) }],
 };
 
-export function* faultsOf(seed: number): Generator<Fault, never> {
+export function* faultsOf(seed: number, nodes: 1 | 3 = 1): Generator<Fault, never> {
   const random = seeded(seed);
   const kinds = Object.entries(round).flatMap(([kind, count]) =>
     Array<Fault["kind"]>(count).fill(kind as keyof typeof round),
@@ -76,7 +83,7 @@ export function* faultsOf(seed: number): Generator<Fault, never> {
   for (;;) {
     for (const kind of shuffled(kinds, random)) {
       let those = left.get(kind) ?? [];
-      if (those.length === 0) those = shuffled<Fault>(variants[kind](random), random);
+      if (those.length === 0) those = shuffled<Fault>(variants[kind](random, nodes), random);
       yield those.pop()!; // There is at least one variant.
       left.set(kind, those);
     }

@@ -41,6 +41,8 @@ const policies = {
 const sluggishExits = ["127.0.1.4"];
 /** So that a list of them is long. They rest, so that no worker gets one. */
 const resting = { count: 200, forMs: 86_400_000, note: "x".repeat(200) };
+/** An election takes seconds. */
+const clusterFactor = 2;
 const lookMs = 50;
 const wholeMsMax = 60_000;
 const showsMsMax = 60_000;
@@ -49,6 +51,8 @@ const obligeMsMax = 60_000;
 export interface Plan {
   seconds: number;
   seed: number;
+  /** How many brokers. Default: 1. */
+  nodes?: 1 | 3;
   /** Only these kinds of faults. */
   kinds?: readonly string[] | undefined;
   /** The stated times are multiplied by it: a busy machine is slower. */
@@ -64,10 +68,17 @@ export interface Outcome {
   said: string;
 }
 
-export async function runChaos({ seconds, seed, kinds, patience = 1, say = () => {} }: Plan): Promise<Outcome> {
+export async function runChaos({
+  seconds,
+  seed,
+  nodes = 1,
+  kinds,
+  patience = 1,
+  say = () => {},
+}: Plan): Promise<Outcome> {
   const findings: string[] = [];
   const times: { fault: Fault; ms: number }[] = [];
-  const stage = await Stage.open();
+  const stage = await Stage.open({ nodes });
   const target = await startTarget();
   const random = seeded(seed);
   let trouble: string[] = [];
@@ -86,13 +97,17 @@ export async function runChaos({ seconds, seed, kinds, patience = 1, say = () =>
     const startedOn = monotonicMs();
     const at = (): string => `${((monotonicMs() - startedOn) / 1000).toFixed(1).padStart(6)} s`;
     await served(prober, { since: startedOn, withinMs: wholeMsMax });
-    for (const fault of faultsOf(seed)) {
+    for (const fault of faultsOf(seed, nodes)) {
       if (kinds !== undefined && !kinds.includes(fault.kind)) continue;
       await sleep(random.int(200, 1500));
       if (monotonicMs() - startedOn > seconds * 1000) break;
       const described = describeFault(fault);
       say(`${at()}  ${described}`);
-      const ms = await suffer(fault, { stage, prober, withinMs: servesWithinMs(fault) * patience });
+      const ms = await suffer(fault, {
+        stage,
+        prober,
+        withinMs: servesWithinMs(fault) * patience * (nodes === 3 ? clusterFactor : 1),
+      });
       if (typeof ms === "string") {
         say(`${at()}  FINDING: ${ms}`);
         findings.push(`${described}: ${ms}`);
@@ -259,11 +274,12 @@ function titleOf(fault: Fault): string {
 
 async function main(): Promise<void> {
   const text = { type: "string" } as const;
-  const { values } = parseArgs({ options: { minutes: text, seed: text, only: text } });
+  const { values } = parseArgs({ options: { minutes: text, seed: text, nodes: text, only: text } });
   const seed = Number(values.seed ?? Math.floor(Math.random() * 2 ** 31));
   const { findings, said } = await runChaos({
     seconds: Number(values.minutes ?? 10) * 60,
     seed,
+    nodes: values.nodes === "3" ? 3 : 1,
     kinds: values.only?.split(","),
     say: console.log,
   });

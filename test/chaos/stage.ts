@@ -1,16 +1,14 @@
-// The stage of a chaos run: two pickers, the API and a broker, each a process, and a relay before each client of the
-// broker. The pickers share a data directory, as on one machine.
-import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+// The stage of a chaos run: two pickers, the API and one broker or three, each a process, and a relay before each client
+// of the brokers. The pickers share a data directory, as on one machine.
+import { cp, mkdtemp, rename, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Broker, openBroker } from "../../runtime/broker/broker.ts";
-import { openFiles } from "../../runtime/broker/files.ts";
-import { reloadServer } from "../../runtime/broker/reload.ts";
-import { findTestBinary } from "../kit/broker.ts";
+import { jsErrors } from "../../runtime/jetstream-api.ts";
 import { eventually } from "../kit/poll.ts";
 import { removeAtEnd, stopAllRemudas } from "../kit/process.ts";
 import { connectRaw } from "../kit/raw-nats.ts";
 import { type Relay, startRelay } from "../kit/relay.ts";
+import { type Brokers, startOne, startThree } from "./brokers.ts";
 import type { Part } from "./faults.ts";
 import { Piece } from "./piece.ts";
 import { SteppedClock } from "./stepped-clock.ts";
@@ -18,6 +16,10 @@ import { SteppedClock } from "./stepped-clock.ts";
 type PieceName = "first" | "second" | "api";
 type Relays = Record<PieceName | "clients", Relay>;
 
+/** A cluster that starts has no leaders at first. */
+const deleteMsMax = 60_000;
+/** The relays replace its port. */
+const brokersUrl = "nats://127.0.0.1:4222";
 const lateClock = new URL("late-clock.ts", import.meta.url).href;
 
 export class Stage {
@@ -25,31 +27,33 @@ export class Stage {
   readonly #dataDir: string;
   readonly #pieces: Record<PieceName, Piece>;
   readonly #relays: Relays;
-  #broker: Broker;
+  readonly #startBrokers: () => Promise<Brokers>;
+  #brokers: Brokers;
   /** How wrong the clock of each picker's machine is. */
   #clockOffMs = 0;
 
-  static async open(): Promise<Stage> {
+  static async open({ nodes }: { nodes: 1 | 3 }): Promise<Stage> {
     const dataDir = await mkdtemp(join(tmpdir(), "chaos-"));
     removeAtEnd(dataDir);
-    const broker = await startBroker(dataDir);
-    const stage = new Stage(dataDir, broker, {} as Relays); // Filled below.
+    const startBrokers = (): Promise<Brokers> => (nodes === 1 ? startOne(dataDir) : startThree(dataDir));
+    const stage = new Stage(dataDir, startBrokers, await startBrokers(), {} as Relays); // Filled below.
     for (const name of ["first", "second", "api"] as const)
       stage.#relays[name] = await startRelay(stage, stage.clock.lenses());
     stage.#relays.clients = await startRelay(stage);
     return stage;
   }
 
-  private constructor(dataDir: string, broker: Broker, relays: Relays) {
+  private constructor(dataDir: string, startBrokers: () => Promise<Brokers>, brokers: Brokers, relays: Relays) {
     this.#dataDir = dataDir;
-    this.#broker = broker;
+    this.#startBrokers = startBrokers;
+    this.#brokers = brokers;
     this.#relays = relays;
     const piece = (name: PieceName, args: string[]): Piece =>
       new Piece(() => ({
         dataDir,
         args: ["run", ...args],
         env: {
-          REMUDA_NATS_URL: this.#relays[name].urlOf(this.#broker.url),
+          REMUDA_NATS_URL: this.#relays[name].urlOf(brokersUrl),
           REMUDA_LOG_LEVEL: "info",
           NODE_OPTIONS: `--import=${lateClock}`,
           REMUDA_CHAOS_CLOCK_MS: String(this.#clockOffMs),
@@ -62,18 +66,22 @@ export class Stage {
     };
   }
 
-  /** Of the broker that runs now. */
+  /** Of a broker that runs now. */
   get port(): number {
-    return this.#broker.port;
+    return this.#brokers.port;
   }
 
-  /** For clients. It stays when the broker's port changes. */
+  /** For clients. It stays when the brokers' ports change. */
   get natsUrl(): string {
-    return this.#relays.clients.urlOf(this.#broker.url);
+    return this.#relays.clients.urlOf(brokersUrl);
   }
 
   get httpUrl(): string | undefined {
     return this.#pieces.api.running?.httpUrl;
+  }
+
+  get nodes(): number {
+    return this.#brokers.stores.length;
   }
 
   get dataDir(): string {
@@ -101,7 +109,7 @@ export class Stage {
   }
 
   /** @param term of the leader. */
-  nameOf(part: Exclude<Part, "broker" | "all">, leads: { pool: string; term: number }): PieceName {
+  nameOf(part: Exclude<Part, "broker" | "majority" | "all">, leads: { pool: string; term: number }): PieceName {
     if (part === "api") return "api";
     const line = new RegExp(`"pool":"${leads.pool}","term":${leads.term},.*"leading the pool"`);
     const leader = line.test(this.#pieces.first.running?.output() ?? "") ? "first" : "second";
@@ -112,9 +120,18 @@ export class Stage {
     return this.#relays[name];
   }
 
-  signal(whom: PieceName | "broker" | "all", signal: NodeJS.Signals): void {
-    if (whom === "broker" || whom === "all") process.kill(this.#broker.pid, signal);
-    for (const [name, piece] of Object.entries(this.#pieces)) if (whom === name || whom === "all") piece.signal(signal);
+  signal(whom: PieceName, signal: NodeJS.Signals): void {
+    this.#pieces[whom].signal(signal);
+  }
+
+  /** To everything. */
+  async signalAll(signal: NodeJS.Signals): Promise<void> {
+    for (const pid of await this.#brokers.pids("all")) process.kill(pid, signal);
+    for (const piece of Object.values(this.#pieces)) piece.signal(signal);
+  }
+
+  brokerPids(which: Parameters<Brokers["pids"]>[0]): Promise<number[]> {
+    return this.#brokers.pids(which);
   }
 
   /** The pickers' machines have a wrong clock, from their next start on. */
@@ -122,48 +139,44 @@ export class Stage {
     this.#clockOffMs = offMs;
   }
 
-  /** Calls JetStream without a relay. */
   async deleteStream(stream: string): Promise<void> {
-    const nats = await connectRaw(this.#broker.url);
+    const nats = await connectRaw(this.natsUrl);
     try {
       const answer = await nats.request(`$JS.API.STREAM.DELETE.${stream}`);
-      const { success, error } = answer.json<{ success?: boolean; error?: { description: string } }>();
-      if (success !== true) throw new Error(`${stream} was not deleted: ${error?.description}`);
+      const { success, error } = answer.json<{
+        success?: boolean;
+        error?: { err_code: number; description: string };
+      }>();
+      if (success !== true && error?.err_code !== jsErrors.streamNotFound)
+        throw new Error(`${stream} was not deleted: ${error?.description}`);
     } finally {
       await nats.close();
     }
   }
 
-  /** Everything ends, and a copy of the broker's files is kept. Then everything starts again without the stream. */
+  /** Everything ends, and a copy of the brokers' files is kept. Then everything starts again without the stream. */
   async restartWithout(stream: string, signal: NodeJS.Signals): Promise<void> {
     await this.#stopAll(signal);
-    await cp(this.#store, this.#copy, { recursive: true });
-    this.#broker = await startBroker(this.#dataDir);
-    await this.deleteStream(stream);
+    for (const store of this.#brokers.stores) await cp(store, `${store}-copy`, { recursive: true });
+    this.#brokers = await this.#startBrokers();
+    await eventually(() => this.deleteStream(stream), { timeoutMs: deleteMsMax });
     this.start();
   }
 
-  /** Everything ends, and starts again with the broker's files as they were. */
+  /** Everything ends, and starts again with the brokers' files as they were. */
   async restore(signal: NodeJS.Signals): Promise<void> {
     await this.#stopAll(signal);
-    await rm(this.#store, { recursive: true });
-    await cp(this.#copy, this.#store, { recursive: true });
-    await rm(this.#copy, { recursive: true });
-    this.#broker = await startBroker(this.#dataDir);
+    for (const store of this.#brokers.stores) {
+      await rm(store, { recursive: true });
+      await rename(`${store}-copy`, store);
+    }
+    this.#brokers = await this.#startBrokers();
     this.start();
   }
 
-  /** In the configuration of the broker that runs, until it restarts. All connections of the service are made anew. */
+  /** All connections of the service are made anew. */
   async setMaxPayload(bytes: number): Promise<void> {
-    const files = openFiles(this.#dataDir);
-    const text = await readFile(files.conf, "utf8");
-    await writeFile(files.conf, text.replace(/^max_payload: .*$/m, `max_payload: ${bytes}`));
-    await reloadServer(files);
-    await eventually(async () => {
-      const nats = await connectRaw(this.#broker.url);
-      await nats.close();
-      if (nats.info["max_payload"] !== bytes) throw new Error(`max_payload is ${nats.info["max_payload"]}`);
-    });
+    await this.#brokers.setMaxPayload(bytes);
     for (const name of ["first", "second", "api"] as const) this.#relays[name].cut();
   }
 
@@ -171,24 +184,12 @@ export class Stage {
     await Promise.all(Object.values(this.#pieces).map((piece) => piece.stop("SIGKILL")));
     await stopAllRemudas();
     await Promise.all(Object.values(this.#relays).map((relay) => relay.close()));
-    await this.#broker.stop();
+    await this.#brokers.stop();
     await rm(this.#dataDir, { recursive: true, force: true });
-  }
-
-  get #store(): string {
-    return openFiles(this.#dataDir).store;
-  }
-
-  get #copy(): string {
-    return `${this.#store}-copy`;
   }
 
   async #stopAll(signal: NodeJS.Signals): Promise<void> {
     await Promise.all(Object.values(this.#pieces).map((piece) => piece.stop(signal)));
-    await this.#broker.stop();
+    await this.#brokers.stop();
   }
-}
-
-async function startBroker(dataDir: string): Promise<Broker> {
-  return openBroker({ dataDir, host: "127.0.0.1", port: 0, binary: () => findTestBinary(), say: () => {} });
 }

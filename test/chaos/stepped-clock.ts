@@ -16,6 +16,11 @@ export class SteppedClock {
     this.#steps.push({ at: Date.now(), byMs });
   }
 
+  /** How much more it shows now than at first. */
+  get offMs(): number {
+    return this.#steps.reduce((sum, { byMs }) => sum + byMs, 0);
+  }
+
   /** For a relay. */
   lenses(): Lenses {
     return { answers: () => this.#lens((at) => this.#shown(at)), requests: () => this.#lens((at) => this.#meant(at)) };

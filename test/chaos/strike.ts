@@ -28,20 +28,21 @@ const fillRequests = 100;
 export async function strike(fault: Fault, { stage, pool }: Ports): Promise<Struck> {
   switch (fault.kind) {
     case "signal": {
-      const { part } = fault;
-      stage.signal(part === "all" || part === "broker" ? part : await nameOf(part), fault.signal);
+      const { part, signal } = fault;
+      if (part === "all") await stage.signalAll(signal);
+      else (await signaller(part))(signal);
       return {};
     }
     case "freeze": {
-      const whom = fault.part === "broker" ? fault.part : await nameOf(fault.part);
-      stage.signal(whom, "SIGSTOP");
+      const { part } = fault;
+      const send = await signaller(part);
+      send("SIGSTOP");
       const until = performance.now() + fault.forMs;
       const undo = async (): Promise<void> => {
         await sleep(Math.max(0, until - performance.now()));
-        stage.signal(whom, "SIGCONT");
+        send("SIGCONT");
       };
-      const isDouble = fault.part === "leader" || fault.part === "standby";
-      return { undo, ...(isDouble ? {} : { shows() {} }) };
+      return { undo, ...(part === "leader" || part === "standby" ? {} : { shows() {} }) };
     }
     case "connection": {
       const relay = stage.relay(await nameOf(fault.part));
@@ -62,14 +63,16 @@ export async function strike(fault: Fault, { stage, pool }: Ports): Promise<Stru
       const leader = await nameOf("leader");
       for (const name of ["first", "second"] as const)
         if (fault.takeover !== "followed" || name === leader) stage.signal(name, "SIGKILL");
+      // Of three brokers, another one leads from now on: as if its clock differed from the last one's.
+      for (const pid of await stage.brokerPids("leader")) if (stage.nodes === 3) process.kill(pid, "SIGKILL");
       stage.clock.step(fault.byMs);
-      if (fault.takeover === "cold, all clocks") stage.setClocks(fault.byMs);
+      if (fault.takeover === "cold, all clocks") stage.setClocks(stage.clock.offMs);
       return {};
     }
     case "stream":
       if (fault.stream !== ledgerStream) {
         await stage.deleteStream(fault.stream);
-        stage.signal("all", fault.signal);
+        await stage.signalAll(fault.signal);
         return {};
       }
       // Only a backup brings it back. Until then nothing may be led.
@@ -92,7 +95,16 @@ export async function strike(fault: Fault, { stage, pool }: Ports): Promise<Stru
       };
   }
 
-  async function nameOf(part: Exclude<Part, "broker" | "all">): Promise<ReturnType<Stage["nameOf"]>> {
+  async function signaller(part: Exclude<Part, "all">): Promise<(signal: NodeJS.Signals) => void> {
+    if (part !== "broker" && part !== "majority") {
+      const name = await nameOf(part);
+      return (signal) => stage.signal(name, signal);
+    }
+    const pids = await stage.brokerPids(part === "broker" ? "leader" : part);
+    return (signal) => pids.forEach((pid) => void process.kill(pid, signal));
+  }
+
+  async function nameOf(part: Exclude<Part, "broker" | "majority" | "all">): Promise<ReturnType<Stage["nameOf"]>> {
     const term = await eventually(async () => {
       const { leader } = await ask(`remuda.pool.stats.${pool}`);
       if (leader === undefined) throw new Error(`${pool} has no leader`);

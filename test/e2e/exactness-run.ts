@@ -246,7 +246,7 @@ export async function settled(nats: RawNats, pool: string): Promise<void> {
  * Below the range of outgoing connections. A client that reconnects while the port is closed could otherwise get this
  * port as its own, and connect to itself. Not from the seed, because two runs may have the same seed.
  */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   for (let attempt = 0; attempt < 100; attempt++) {
     const port = randomInt(20_000, 30_000);
     const server = createServer();
