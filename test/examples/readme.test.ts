@@ -40,6 +40,7 @@ async function run(
   { of = remuda, cwd = folder } = {},
 ): Promise<{ code: number | null; output: string }> {
   const env = { ...process.env, REMUDA_NATS_URL: of.natsUrl, REMUDA_HTTP_URL: of.httpUrl, NODE_OPTIONS: "" };
+  Object.assign(env, { REMUDA_GATEWAY_URL: of.gatewayUrl });
   const child = spawn(command, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += chunk));
@@ -56,7 +57,7 @@ test("the shell block adds proxies, takes a lease and reports it", async () => {
 });
 
 test("the curl block takes a lease over HTTP", async () => {
-  const { code, output } = await run("sh", ["-euc", block("sh", "curl -s")]);
+  const { code, output } = await run("sh", ["-euc", block("sh", "curl -s -d")]);
   expect(JSON.parse(output)).toMatchObject({ leaseId: expect.stringMatching(/^l_/), pool: "default" });
   expect(code).toBe(0);
 });
@@ -85,12 +86,18 @@ describe("with a real proxy", () => {
 
   const here = (code: string) => code.replaceAll("https://example.com/", target.url);
 
+  test("the first example goes through it, without code", async () => {
+    const { code, output } = await run("sh", ["-euc", here(block("sh", "curl -s -x"))], { of: real, cwd: project });
+    expect([output, code]).toEqual(["seen\n", 0]);
+    expect(target.countByExit()).toEqual(new Map([["127.0.0.2", 1]]));
+  });
+
   test("the JavaScript block fetches through it, with every Node that is installed", async () => {
     writeFileSync(join(project, "first.mjs"), here(block("js", "remuda.fetch")));
     for (const [index, node] of [...nodesAtHand().values()].entries()) {
       const { code, output } = await run(node, ["first.mjs"], { of: real, cwd: project });
       expect([output, code]).toEqual(["200 5\n", 0]);
-      expect(target.countByExit()).toEqual(new Map([["127.0.0.2", index + 1]]));
+      expect(target.countByExit()).toEqual(new Map([["127.0.0.2", index + 2]]));
     }
   });
 
@@ -98,7 +105,7 @@ describe("with a real proxy", () => {
     const { code, output } = await run("python3", ["-c", here(block("python", "urllib"))], { of: real, cwd: project });
     expect(output).toBe("127.0.0.2 {'status': 200} {'accepted': 1, 'ignored': [], 'ignoredCount': 0, 'stop': []}\n");
     expect(code).toBe(0);
-    expect(target.countByExit()).toEqual(new Map([["127.0.0.2", nodesAtHand().size + 1]]));
+    expect(target.countByExit()).toEqual(new Map([["127.0.0.2", nodesAtHand().size + 2]]));
   });
 });
 
