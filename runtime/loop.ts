@@ -2,7 +2,7 @@
 // next turn begins, only when that commit is stored. So exactly one commit is in flight, and new input waits for the
 // next turn. The one `await` where state may change is the append (and, in a turn without events, the proof that we
 // still lead).
-import { createHash, randomUUID } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { type Cursor, encodeCommit } from "../events/commit.ts";
 import type { Clock } from "./clock.ts";
 import { Fault } from "./fault.ts";
@@ -225,7 +225,7 @@ export class Loop {
     const text = encodeCommit(draft.chance === undefined ? head : { ...head, chance: draft.chance }, draft.events);
     const bytes = Buffer.from(text);
     const sentOn = this.#clock.monotonic();
-    const appended = await this.#ledger.append({ id: randomUUID(), bytes, afterSeq: this.#seq });
+    const appended = await this.#ledger.append({ id: newId(), bytes, afterSeq: this.#seq });
     if (appended === "fenced") return false;
     this.#seq = appended.seq;
     this.#commits = head.n;
@@ -284,6 +284,11 @@ export class Loop {
   #isStopped(): boolean {
     return this.#state === "stopped";
   }
+}
+
+/** It is stored with each commit, so it is short. It only tells this commit from the one that another writer stored. */
+function newId(): string {
+  return randomBytes(9).toString("base64url");
 }
 
 /** base64url SHA-256. Each commit names its predecessor by this hash. */

@@ -1,6 +1,7 @@
 // The whole state as one plain document, and a state made again from it. So a reader need not fold a ledger from its
 // beginning, and two states can be compared bit for bit (live against replayed). Derived indexes are left out and made
 // again. Everything that a later decision could depend on is in.
+import { addedLater } from "../../events/policy.ts";
 import { keepPair, meanOf } from "../candidates/evidence.ts";
 import type { Token } from "../machines/token.ts";
 import { hold } from "../rules/holder.ts";
@@ -115,7 +116,9 @@ export function restore(snapshot: Snapshot): PoolState {
 export function* restored(snapshot: Snapshot): Generator<void, PoolState, void> {
   const { pool, policy, proxies, exits, former, leases, closedLeases, sessions, idleSessions, ...more } = snapshot;
   const { tokens, requests, pairs, ...fields } = more;
-  const state: PoolState = Object.assign(new PoolState(pool), fields, { rules: compileRules(policy) });
+  const state: PoolState = Object.assign(new PoolState(pool), fields, {
+    rules: compileRules({ ...addedLater, ...policy }),
+  });
   let entries = 0;
   const isSlice = (): boolean => ++entries % entriesAtOnce === 0;
   for (const { order, leases: _leases, ...exit } of former) {

@@ -1,8 +1,12 @@
 // Deleting a closed pool, where it fails half-way or another picker opens the pool meanwhile. A whole picker makes the
 // pool, and the test deletes it with the parts of another one.
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
 import { overNats } from "../../protocol/over-nats.ts";
 import { ledgerStream, ledgerSubject, noticeSubject, secretsBucket } from "../../protocol/subjects.ts";
+import { Archive } from "../../runtime/archive/archive.ts";
 import { atMost } from "../../runtime/at-most.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { systemClock } from "../../runtime/clock.ts";
@@ -22,6 +26,7 @@ import { Snapshots } from "../../services/picker/snapshots.ts";
 import { lastSequence, outcomesNews } from "../../services/picker/streams.ts";
 import { anybody } from "../../services/picker/who.ts";
 import { Witnesses } from "../../services/picker/witness.ts";
+import { PoolState } from "../../state-machines/fold/state.ts";
 import { Quotas } from "../../state-machines/queue/quotas.ts";
 import { startTestBroker, type TestBroker } from "../kit/broker.ts";
 import { key, log, pickerOptions } from "../kit/picker.ts";
@@ -69,8 +74,8 @@ async function closedPool(pool: string): Promise<void> {
   await ask("pool.close", pool);
 }
 
-const deleted = (pool: string, given: Partial<Station> = {}) =>
-  deletePool(pool, { picker: { ...station, ...given }, archive: false, isLed: async () => false });
+const deleted = (pool: string, given: Partial<Station> = {}, archive = false) =>
+  deletePool(pool, { picker: { ...station, ...given }, archive, isLed: async () => false });
 
 /** The bucket of secrets takes messages up to this size only; -1: of any size. */
 async function boundBucket(max_msg_size: number): Promise<void> {
@@ -102,6 +107,21 @@ test("removes the snapshots when the ledger is gone, which might not be folded w
   const snapshots = { of: async () => [], remove } as unknown as Snapshots; // A deletion uses no more of them.
   expect(await deleted("kept", { snapshots })).toEqual({ deleted: true });
   expect(left).toBeUndefined();
+});
+
+test("deletes the snapshots as well, and the archive if asked to", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "deletion-test-"));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  const { snapshots } = station;
+  for (const archive of [false, true]) {
+    await closedPool("past");
+    mkdirSync(join(folder, "past"), { recursive: true });
+    await snapshots.save("past", { n: 1, seq: 1, hash: "h".repeat(43) }, new PoolState("past"));
+    expect(await snapshots.of("past")).toHaveLength(1);
+    expect(await deleted("past", { archive: new Archive(folder) }, archive)).toEqual({ deleted: true });
+    expect(await snapshots.of("past")).toEqual([]);
+    expect(existsSync(join(folder, "past"))).toBe(!archive);
+  }
 });
 
 test("no longer counts a pool towards the maximum once another picker has deleted it", async () => {

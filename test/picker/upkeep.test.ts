@@ -10,9 +10,11 @@ import type { Event } from "../../events/event.ts";
 import { ledgerStream, ledgerSubject } from "../../protocol/subjects.ts";
 import { Archive } from "../../runtime/archive/archive.ts";
 import { systemClock } from "../../runtime/clock.ts";
+import { headOf } from "../../runtime/commit-head.ts";
 import { callJs, streamInfo } from "../../runtime/jetstream-api.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
+import { ledgersOn } from "../../services/api/ledger.ts";
 import { streamSourceOn } from "../../services/audit/stream-source.ts";
 import { verify } from "../../services/audit/verify.ts";
 import { type Folded, foldLedger } from "../../services/picker/fold.ts";
@@ -161,6 +163,14 @@ test("the audit verifies archive and stream as one ledger, and finds an archived
   expect(elsewhere.notices.map(({ what }) => what)).toEqual([
     expect.stringMatching(/^commits 1 to \d+ are archived, and not in an archive here\. Run this where/),
   ]);
+  // So does HTTP.
+  const gone = new AbortController();
+  const events = ledgersOn({ control: streams.bus, events: streams.bus }, { archive });
+  const numbers: number[] = [];
+  for await (const { bytes } of events.follow(pool, { seq: 0, at: 0 }, gone.signal))
+    if (numbers.push(headOf(bytes)!.n) === all.length) break;
+  gone.abort();
+  expect(numbers).toEqual(all.map((_, i) => i + 1));
   const { seq, text } = all[50]!;
   expect((await source.entryAt!(seq))?.bytes.toString()).toBe(text);
 });

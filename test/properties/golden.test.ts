@@ -38,6 +38,21 @@ test("the audit finds nothing in it", async () => {
   expect(await findingsIn(commits.map((line) => Buffer.from(line)))).toEqual([]);
 });
 
+test("a ledger that says what is archived folds to the range, and the audit finds nothing in it", async () => {
+  const archived = read("archived-v2.ndjson").trimEnd().split("\n");
+  const state = new PoolState("default");
+  for (const line of archived) foldCommit(state, decodeCommit(line));
+  expect(state.archived).toEqual({ n: 8, sequence: 8 });
+  expect(await findingsIn(archived.map((line) => Buffer.from(line)))).toEqual([]);
+  const last = archived.at(-1) ?? "";
+  const ofWrong = async (from: string, to: string) =>
+    (await findingsIn([...archived.slice(0, -1), last.replace(from, to)].map((line) => Buffer.from(line)))).map(
+      ({ what }) => what,
+    );
+  expect(await ofWrong('"first":1', '"first":3')).toEqual(["commits 3 to 8 are archived, after those up to 0"]);
+  expect(await ofWrong('"last":8', '"last":13')).toEqual(["commit 13 says that commits 1 to 13 are archived"]);
+});
+
 test("a ledger of version 1 is refused with one sentence", () => {
   const old = (commits[0] ?? "").replace('{"v":2,', '{"v":1,');
   expect(() => decodeCommit(old)).toThrow("it is a ledger of version 1, which was never released");
