@@ -7,7 +7,7 @@ import { type Refusal, refuse, requestBytesMax } from "../../protocol/refusal.ts
 import type { Family } from "../../runtime/prometheus.ts";
 import type { AskFor } from "./ask.ts";
 import { boundConnections, headLookMs, headMsMax } from "./connections.ts";
-import { type Door, forbiddenTo, letIn } from "./door.ts";
+import { type Door, forbiddenTo, type HttpUser, letIn } from "./door.ts";
 import { Ending } from "./ending.ts";
 import { eventRoutes } from "./event.ts";
 import { healthRoutes } from "./health.ts";
@@ -59,9 +59,7 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
     }
     request.user = entered.user;
     request.ask = ask(entered.user.name);
-    const { roles } = request.routeOptions.config;
-    const { pool } = (request.params ?? {}) as { pool?: string }; // As paths are written.
-    const forbidden = forbiddenTo(request.user, { roles, pool });
+    const forbidden = forbiddenOn(request, request.user);
     return forbidden === undefined ? undefined : sendRefusal(reply, forbidden);
   });
   api.addHook("onRoute", ({ url, config }) => {
@@ -74,9 +72,19 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
   });
   boundConnections(api.server, { log, max: ports.connectionsMax });
   descriptionRoutes(api, ports);
-  addRoutes(api, ports, (request) => "user" in enter(request));
+  addRoutes(api, ports, (request) => {
+    const entered = enter(request);
+    // Another role may see less in the same answer.
+    if ("refusal" in entered || entered.user.role !== request.user.role) return false;
+    return forbiddenOn(request, entered.user) === undefined;
+  });
   await api.ready();
   return api;
+}
+
+function forbiddenOn({ routeOptions, params }: FastifyRequest, user: HttpUser): Refusal | undefined {
+  const { pool } = (params ?? {}) as { pool?: string }; // As paths are written.
+  return forbiddenTo(user, { roles: routeOptions.config.roles, pool });
 }
 
 /** Without routes. @param enter called before anything else is done for a request. */
@@ -128,7 +136,7 @@ function bareApi({ log, certificate }: ApiPorts, enter: onRequestAsyncHookHandle
   return api;
 }
 
-/** @param isKnown whether the sender would still be let in. */
+/** @param isKnown whether the sender would still be let in, with the same role. */
 function addRoutes(api: Api, ports: ApiPorts, isKnown: (request: FastifyRequest) => boolean): void {
   const { ledgers, log, defects = () => ({}), families = () => [] } = ports;
   const ending = new Ending(api);

@@ -18,7 +18,7 @@ import { shownCommit } from "./shown-commit.ts";
 
 /** Proxies and load balancers consider a silent connection dead after half a minute. This is less. */
 const heartbeatMs = 10_000;
-/** A user who was removed, or has a new key, is cut off within this time. */
+/** A user who was removed, or has a new key, another role or other pools, is cut off within this time. */
 const knownMs = 1000;
 /** A client that reads nothing for this long is cut off. It can reconnect and continue where it was. */
 const stalledMsMax = 30_000;
@@ -32,7 +32,7 @@ const commits = {
 interface EventPorts {
   ledgers: Ledgers;
   log: Logger;
-  /** Whether the sender would still be let in. */
+  /** Whether the sender would still be let in, with the same role. */
   isKnown: (request: FastifyRequest) => boolean;
 }
 

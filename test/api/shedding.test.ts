@@ -6,16 +6,26 @@ import { expect, onTestFinished, test, vi } from "vitest";
 import { openLog } from "../../runtime/log.ts";
 import { buildApi } from "../../services/api/app.ts";
 import type { Asked } from "../../services/api/ask.ts";
+import type { HttpUser } from "../../services/api/door.ts";
 import type { Ledgers } from "../../services/api/ledger.ts";
 import { Readers } from "../../services/api/readers.ts";
 import { eventually } from "../kit/poll.ts";
 import type { Json } from "./http.ts";
 
+type UserOf = (key: string) => HttpUser;
+const viewer: UserOf = (name) => ({ name, role: "viewer" });
 const mebi = 1 << 20;
 const host = "127.0.0.1";
 
 /** An app that listens. `asked` has the requests that it makes. They are answered by `answer`, once it is called. */
-async function startApi({ connectionsMax }: { connectionsMax?: number } = {}) {
+async function startApi({
+  connectionsMax,
+  ...own
+}: {
+  connectionsMax?: number;
+  ledgers?: Ledgers;
+  userOf?: UserOf;
+} = {}) {
   const said: Json[] = [];
   const asked: Asked[] = [];
   const { promise: answered, resolve: answer } = Promise.withResolvers<void>();
@@ -27,10 +37,10 @@ async function startApi({ connectionsMax }: { connectionsMax?: number } = {}) {
       return { bytes: Buffer.from('{"added":1,"already":0,"updated":0,"rejected":[],"rejectedCount":0}') };
     },
     // The broker does not say which commit is the last.
-    ledgers: { last: () => new Promise(() => {}) } as unknown as Ledgers,
+    ledgers: own.ledgers ?? ({ last: () => new Promise(() => {}) } as unknown as Ledgers),
     log: openLog({ level: "info", version: "0", isTerminal: false, write })("api"),
     version: "0",
-    door: { host, names: [], userOf: (name) => ({ name, role: "viewer" }), needsKey: false, hasTls: false },
+    door: { host, names: [], userOf: own.userOf ?? viewer, needsKey: false, hasTls: false },
     ...(connectionsMax === undefined ? {} : { connectionsMax }),
   });
   await api.listen({ host, port: 0 });
@@ -63,6 +73,25 @@ test("counts a reader of events before it asks for anything", async () => {
   const { get } = await startApi();
   const all = Array.from({ length: 101 }, () => get(events).catch(() => undefined));
   expect(await Promise.race(all)).toEqual([503, "overloaded"]);
+});
+
+test.each([
+  { what: "role", change: { role: "worker" } },
+  { what: "role, to one that may follow as well", change: { role: "admin" } },
+  { what: "pools", change: { pools: ["other"] } },
+] as const)("cuts off a reader of events whose $what changes", async ({ change }) => {
+  const users = new Map<string, HttpUser>();
+  const silent = async function* (_pool: string, _from: unknown, signal: AbortSignal) {
+    await once(signal, "abort");
+    yield* [];
+  };
+  const ledgers = { last: async () => ({ seq: 1, storedAt: 1 }), follow: silent } as unknown as Ledgers;
+  const { api } = await startApi({ ledgers, userOf: (name) => users.get(name) ?? viewer(name) });
+  const { port } = api.server.address() as AddressInfo; // It listens on TCP.
+  const headers = { authorization: "Bearer alice" };
+  const followed = await fetch(`http://${host}:${port}${events}`, { headers });
+  users.set("alice", { ...viewer("alice"), ...change });
+  expect(await followed.text()).toBe("retry: 1000\n\n");
 });
 
 test("bounds the readers of events of one user, and leaves room for others", async () => {
