@@ -16,7 +16,7 @@ export interface ProberPorts {
   httpUrl: () => string | undefined;
   /** A pool whose leases never run out. */
   pool: string;
-  /** Another pool, whose leader is only asked for its figures. */
+  /** Another pool, whose leader is only asked for its leases: `pool.stats` may reach any picker, also a frozen one. */
   asked: string;
 }
 
@@ -45,7 +45,7 @@ export class Prober {
       ),
       this.#repeat(
         "the other pool",
-        async () => "commits" in (await this.#overNats(`remuda.pool.stats.${ports.asked}`, {})),
+        async () => "leases" in (await this.#overNats(`remuda.leases.list.${ports.asked}`, { limit: 1 })),
       ),
     ];
   }
