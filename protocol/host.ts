@@ -71,6 +71,7 @@ function canonicalIpv6(lower: string): string | undefined {
 /** RFC 4291, 2.2: eight groups, of which `::` stands for at least one, and the last two may be an IPv4 address. */
 function ipv6Groups(lower: string): number[] | undefined {
   const tailAt = lower.lastIndexOf(":") + 1;
+  if (lower.indexOf(":") === tailAt - 1) return undefined; // Most of what is tried: `host:port`.
   const tail = lower.slice(tailAt);
   const text = isIpv4(tail) ? `${lower.slice(0, tailAt)}${asGroups(tail)}` : lower;
   const [before = "", after, ...others] = text.split("::");
