@@ -5,32 +5,22 @@ import type { Command } from "commander";
 import type { Config } from "../runtime/config.ts";
 import { Fault } from "../runtime/fault.ts";
 import { checkpointsIn } from "../services/audit/checkpoint.ts";
-import { openFileSource } from "../services/audit/file-source.ts";
 import { isReversed } from "../services/audit/moment.ts";
 import type { LedgerSource } from "../services/audit/source.ts";
-import { openStreamSource } from "../services/audit/stream-source.ts";
 import { findLedger } from "./address.ts";
-import { addAuditEvents } from "./audit-events.ts";
-import { addAuditExplain } from "./audit-explain.ts";
-import { addAuditExport, addAuditSql } from "./audit-export.ts";
 import type { AuditPorts } from "./audit-options.ts";
-import { addAuditReport } from "./audit-report.ts";
-import { addAuditSeal } from "./audit-seal.ts";
-import { addAuditState } from "./audit-state.ts";
-import { addAuditUsers } from "./audit-users.ts";
-import { addAuditVerify } from "./audit-verify.ts";
-import { addAuditWhatIf } from "./audit-what-if.ts";
+import { addCommands } from "./modules.ts";
 import { withProgress } from "./progress.ts";
 
-export function addAudit(audit: Command, config: () => Config): void {
+/** @param word the command after `audit`. */
+export async function addAudit(audit: Command, config: () => Config, word: string | undefined): Promise<void> {
   const ports: AuditPorts = {
     config,
     async withLedger(options, use) {
       const { from, to } = options;
       if (from !== undefined && to !== undefined && isReversed(from, to))
         throw new Fault("fix-setup", "--from is later than --to. Swap them.");
-      const source =
-        options.file === undefined ? await openStream(config(), options.pool) : await openFileSource(options.file);
+      const source = await openSource(config, options);
       try {
         return await use(source);
       } finally {
@@ -44,19 +34,29 @@ export function addAudit(audit: Command, config: () => Config): void {
     checkpoints: ({ pool, file }) =>
       file === undefined ? checkpointsIn(join(config().dataDir, "audit", pool)) : undefined,
   };
-  addAuditVerify(audit, ports);
-  addAuditState(audit, ports);
-  addAuditEvents(audit, ports);
-  addAuditExplain(audit, ports);
-  addAuditExport(audit, ports);
-  addAuditSql(audit, ports);
-  addAuditReport(audit, ports);
-  addAuditWhatIf(audit, ports);
-  addAuditSeal(audit, ports);
-  addAuditUsers(audit, config);
+  await addCommands(
+    [
+      [["verify"], async () => (await import("./audit-verify.ts")).addAuditVerify(audit, ports)],
+      [["state", "diff"], async () => (await import("./audit-state.ts")).addAuditState(audit, ports)],
+      [["events"], async () => (await import("./audit-events.ts")).addAuditEvents(audit, ports)],
+      [["explain"], async () => (await import("./audit-explain.ts")).addAuditExplain(audit, ports)],
+      [["export"], async () => (await import("./audit-export.ts")).addAuditExport(audit, ports)],
+      [["sql"], async () => (await import("./audit-export.ts")).addAuditSql(audit, ports)],
+      [["report"], async () => (await import("./audit-report.ts")).addAuditReport(audit, ports)],
+      [["what-if"], async () => (await import("./audit-what-if.ts")).addAuditWhatIf(audit, ports)],
+      [["seal", "key", "head"], async () => (await import("./audit-seal.ts")).addAuditSeal(audit, ports)],
+      [["users"], async () => (await import("./audit-users.ts")).addAuditUsers(audit, config)],
+    ],
+    word,
+  );
 }
 
-function openStream(config: Config, pool: string): Promise<LedgerSource> {
-  const { natsUrl, tlsCa, archive } = findLedger(config);
+async function openSource(
+  config: () => Config,
+  { file, pool }: { file?: string; pool: string },
+): Promise<LedgerSource> {
+  if (file !== undefined) return (await import("../services/audit/file-source.ts")).openFileSource(file);
+  const { natsUrl, tlsCa, archive } = findLedger(config());
+  const { openStreamSource } = await import("../services/audit/stream-source.ts");
   return openStreamSource(natsUrl, pool, { caFile: tlsCa, archive });
 }

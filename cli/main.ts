@@ -7,6 +7,7 @@ import type { WithService } from "./connection.ts";
 import { addExamples } from "./examples.ts";
 import { endWith } from "./failure.ts";
 import { withHint } from "./hint.ts";
+import { addCommands, type Modules } from "./modules.ts";
 import { endWithReader } from "./output.ts";
 import { version } from "./version.ts";
 
@@ -15,6 +16,7 @@ const ledger = (): LedgerAddress => findLedger(config());
 const withService: WithService = async (asked, use) =>
   (await import("./connection.ts")).serviceAt(() => findAddress(config()))(asked, use);
 const services = () => import("./up.ts");
+const [, , word] = process.argv;
 
 // Set before the commands are created, because they copy these settings.
 const program = new Command("remuda")
@@ -49,8 +51,7 @@ program
     sayAlive(settings);
   });
 
-/** The modules of the other commands. Only those of the command that is run are loaded, because loading takes time. */
-const modules: readonly [commands: readonly string[], add: () => Promise<void>][] = [
+const modules: Modules = [
   [["env"], async () => (await import("./environment.ts")).addEnvironment(program, config)],
   [["user"], async () => (await import("./user.ts")).addUsers(program, config)],
   [["proxies"], async () => (await import("./proxies.ts")).addProxies(program, withService)],
@@ -69,17 +70,15 @@ const modules: readonly [commands: readonly string[], add: () => Promise<void>][
       const audit = program
         .command("audit")
         .description("answer questions from the ledger: verify it, explain it, show the pool as it was");
-      if (["audit", "completion"].some((word) => process.argv.includes(word)))
-        (await import("./audit.ts")).addAudit(audit, config);
+      if (["audit", "completion"].some((each) => process.argv.includes(each)))
+        await (await import("./audit.ts")).addAudit(audit, config, word === "audit" ? process.argv[3] : undefined);
     },
   ],
   [["doctor"], async () => (await import("./doctor.ts")).addDoctor(program)],
   [["completion"], async () => (await import("./completion.ts")).addCompletion(program)],
 ];
-const isRun = (names: readonly string[]): boolean => names.includes(process.argv[2] ?? "");
-const run = ["up", "run", "--version", "-V"];
-const wanted = modules.filter(([names]) => isRun(names) && names[0] !== "completion");
-for (const [, add] of wanted.length > 0 || isRun(run) ? wanted : modules) await add();
+const isAlone = ["up", "run", "--version", "-V"].includes(word ?? "");
+if (!isAlone) await addCommands(modules, word === "completion" ? undefined : word);
 addExamples(program);
 
 endWithReader();

@@ -85,7 +85,7 @@ test.each(["up", "run", "proxies add", "exec", "watch", "doctor"])(
   },
 );
 
-test("each command has an example, and each example a command", () => {
+test("each command has an example, and each example a command", async () => {
   const program = new Command().enablePositionalOptions();
   addEnvironment(program, () => unasked());
   addProxies(program, unasked);
@@ -96,7 +96,7 @@ test("each command has an example, and each example a command", () => {
   addWatch(program, unasked, unasked);
   addUsers(program, unasked);
   addTokens(program, unasked, unasked);
-  addAudit(program.command("audit"), unasked);
+  await addAudit(program.command("audit"), unasked, undefined);
   addDoctor(program);
   addCompletion(program);
   const leaves = (command: Command, words: string[]): string[] =>
