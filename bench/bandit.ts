@@ -19,7 +19,7 @@ import { lastsMs, type Scenario, scenarios, spread, worldOf } from "./worlds.ts"
 export const compared = ["bandit", "best", "round-robin", "random"] as const;
 type Compared = (typeof compared)[number];
 
-/** For one seed: how many of the granted leases succeeded, and how many requests were refused, by strategy. */
+/** For one seed and each strategy: the share of granted leases that succeeded, and the number of refused requests. */
 type Run = Record<Compared, { share: number; refused: number }>;
 
 const stepMs = 500;

@@ -158,7 +158,7 @@ export function isNoResponders(error: unknown): boolean {
   return error instanceof RequestError && error.isNoResponders();
 }
 
-/** Resolves when all has come that was sent before, and nothing more will; at once if the connection is down. */
+/** Resolves when everything that was sent before has come, and no more will; at once if the connection is down. */
 export async function drained(bus: Bus, subscriptions: readonly Subscription[]): Promise<void> {
   const down = bus.whenDown();
   const all = Promise.allSettled(subscriptions.map((subscription) => subscription.drain()));

@@ -8,7 +8,7 @@
 // process and the NATS server busy for seconds after its end.
 
 export interface Arrival {
-  /** Requests that may be delayed by each other. */
+  /** Requests of one group may delay each other. */
   group: string;
   /** With its headers. */
   bytes: number;

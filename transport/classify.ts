@@ -26,7 +26,7 @@ export interface Ended {
 export interface Cut {
   /** `timeout`: the caller's time limit. */
   by: "caller" | "timeout" | "lease";
-  /** How much of the lease's or the caller's whole time the request has had, from 0 to 1. */
+  /** The part of the lease's or the caller's whole time that the request has had, from 0 to 1. */
   share: number;
   tookMs: number;
   /** The bytes of the body came slowly, though its reader was waiting for them. */

@@ -1,9 +1,9 @@
-// Failures on the way through a proxy: those that undici has no error for, and where on its way a request failed.
+// Failures on the way through a proxy: those without an error in undici, and the phase in which a request failed.
 
 /**
  * `dial`: no connection to the proxy. `handshake`: TLS to the proxy, CONNECT or SOCKS. `tls`: TLS to the target. Until
- * then nothing of the request has been sent. `head`: before the answer's head. `body`: after it. `reuse`: a connection
- * that had been used before broke before any byte of the answer.
+ * then nothing of the request has been sent. `head`: before the answer's head. `body`: after it. `reuse`: a kept
+ * connection broke before any byte of the answer.
  */
 export type Phase = "dial" | "handshake" | "tls" | "head" | "body" | "reuse";
 
@@ -43,7 +43,10 @@ export class ProxyFailure extends Error {
   }
 }
 
-/** The target's name was looked up here, for a proxy that takes only addresses, and has none. No proxy is to blame. */
+/**
+ * The target's name was looked up here, for a proxy that takes only addresses, and has no address. No proxy is to
+ * blame.
+ */
 export class TargetNameFailure extends Error {
   override readonly name = "TargetNameFailure";
   readonly code = "ENOTFOUND";

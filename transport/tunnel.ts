@@ -121,7 +121,7 @@ async function destinationFor({ scheme }: ProxyAddress, host: string): Promise<s
   }
 }
 
-/** A connection that is being opened: its sockets, and how far it has come. */
+/** A connection that is being opened: its sockets, and its phase. */
 interface Opening {
   add(socket: Socket): void;
   phase: Phase;

@@ -65,7 +65,7 @@ export function verdictOf(error: Error, { route, headed }: { route: Route; heade
     ({ phases = [phase], routes = [route], codes }) =>
       phases.includes(phase) && routes.includes(route) && codes.test(code ?? ""),
   );
-  // Without a code it is an error of the caller's own, such as one that its body has thrown.
+  // Without a code it is an error of the caller's own, such as one thrown by its body.
   if (rule === undefined || code === undefined || rule.codes === callers)
     return headed ? { next: "never" } : { reason: "client-abort", next: "never" };
   return { ...(rule.reason === undefined ? {} : { reason: rule.reason }), error: code, next: rule.next };

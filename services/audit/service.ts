@@ -1,6 +1,6 @@
 // The audit as a process. It answers questions about the past on NATS, `remuda.audit.<what>.<pool>`, from the ledger
-// alone. A thread folds the ledger and makes the answers (past-thread.ts), because in `remuda up` the picker shares this
-// process. The thread begins with the first question.
+// alone. A thread folds the ledger and makes the answers (past-thread.ts), because in `remuda up` the picker shares
+// this process. The thread begins with the first question.
 import type { Logger } from "pino";
 import { withWarnings } from "../../protocol/fields.ts";
 import { overNats, poolIn, senderIn } from "../../protocol/over-nats.ts";

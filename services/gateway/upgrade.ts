@@ -1,5 +1,6 @@
-// Websockets: a request in plain sight whose connection becomes a tunnel. It goes through a tunnel of the proxy, also for
-// http:// targets, because forwarding proxies rarely pass an upgrade on (RFC 6455, 4.1). It is one use, whatever follows.
+// Websockets: a request in plain sight whose connection becomes a tunnel. It goes through a tunnel of the proxy, also
+// for http:// targets, because forwarding proxies rarely pass an upgrade on (RFC 6455, 4.1). It is one use, whatever
+// follows.
 import { request as httpRequest, type IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 import type { Use } from "../../client/block.ts";
@@ -38,8 +39,8 @@ export function headWithoutUpgrade({ method, url, httpVersion, rawHeaders }: Inc
 }
 
 /**
- * Sends the request over an open tunnel, and the head of the answer to the client. Undefined: the target did not switch,
- * and its whole answer has been sent. @throws an Error if there was no answer; its use has been reported.
+ * Sends the request over an open tunnel, and the head of the answer to the client. Undefined: the target did not
+ * switch, and its whole answer has been sent. @throws an Error if there was no answer; its use has been reported.
  */
 export async function upgrade(
   routed: Routed,

@@ -9,14 +9,16 @@ import { type LeaderVerb, verbsBy } from "../../protocol/verbs.ts";
 import { type Bus, drained } from "../../runtime/bus.ts";
 import type { Asked, Responder, Unread } from "../../runtime/responder.ts";
 
-/** Where an answer goes, the user that the HTTP service named, and for how long the request has waited already. */
+/**
+ * The subject of the answer, the user that the HTTP service named, and the time that the request has waited already.
+ */
 export interface Sender {
   inbox: string;
   user?: string | undefined;
   waitedMs?: number | undefined;
 }
 
-/** A request that waits at its leader, as the next one gets it. */
+/** A waiting request, as its leader passes it to the next one. */
 export interface Handed {
   verb: "lease" | "token.get" | "cancel";
   body: object;
@@ -126,7 +128,7 @@ export class Gate {
     return this.#noted ?? [];
   }
 
-  /** At once: nothing that comes, or has come, is passed on any more. */
+  /** From now on passes on nothing, not even the requests that have come. */
   end(): void {
     this.#isOver = true;
     this.#kept = [];

@@ -84,8 +84,8 @@ async function* keep(): AsyncGenerator<NonNullable<UpkeepPiece>, undefined> {
 }
 
 /**
- * Those of an earlier ledger of the pool. None is known if the ledger's first commit is gone by now: another picker leads
- * the pool, and has archived it.
+ * Those of an earlier ledger of the pool. None is known if the ledger's first commit is gone by now: another picker
+ * leads the pool, and has archived it.
  */
 async function ofOthers(bus: Bus, segments: readonly Manifest[]): Promise<Manifest[]> {
   const found: Manifest[] = [];

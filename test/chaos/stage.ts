@@ -1,5 +1,5 @@
-// The stage of a chaos run: two pickers, the API and one broker or three, each a process, and a relay before each client
-// of the brokers. The pickers share a data directory, as on one machine.
+// The stage of a chaos run: two pickers, the API and one broker or three, each a process, and a relay before each
+// client of the brokers. The pickers share a data directory, as on one machine.
 import { cp, mkdtemp, rename, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -29,7 +29,7 @@ export class Stage {
   readonly #relays: Relays;
   readonly #startBrokers: () => Promise<Brokers>;
   #brokers: Brokers;
-  /** How wrong the clock of each picker's machine is. */
+  /** The error of the clock of each picker's machine. */
   #clockOffMs = 0;
 
   static async open({ nodes }: { nodes: 1 | 3 }): Promise<Stage> {

@@ -7,7 +7,9 @@ import type { Fault, Part } from "./faults.ts";
 import type { Stage } from "./stage.ts";
 
 export interface Struck {
-  /** Throws until the service shows the effect that it must show before the fault is undone. Absent: it serves. */
+  /**
+   * Throws until the service shows the effect that it must show before the fault is undone. Absent: it serves requests.
+   */
   shows?: () => Promise<void> | void;
   /** Undoes it. Absent: nothing is left of it. */
   undo?: () => Promise<void> | void;
@@ -17,7 +19,7 @@ export interface Struck {
 
 interface Ports {
   stage: Stage;
-  /** Its leader is struck. It has proxies enough for long answers. */
+  /** Its leader is struck. It has enough proxies for long answers. */
   pool: string;
 }
 

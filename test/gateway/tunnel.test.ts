@@ -171,7 +171,7 @@ describe("TLS in a kept tunnel", () => {
     expect(lab.metrics()).toContain("remuda_gateway_tunnels_closed_total lease 1");
   });
 
-  test("is closed before the flight that its option uses forbids", async () => {
+  test("is closed before a flight beyond its option `uses`", async () => {
     const lab = await begun();
     const inside = await secured(await connected(lab, portOf(secure), { login: "uses-2:" }), { maxVersion: "TLSv1.2" });
     await inside.get("/1");
@@ -227,7 +227,7 @@ describe("plain HTTP in a tunnel", () => {
     expect(seen).toEqual(["/1", "/2", "/3"]);
   });
 
-  test("ends with the answer to the last request that its option uses allows", async () => {
+  test("ends with the answer to the last request of its option `uses`", async () => {
     const lab = await begun();
     const opened = await connected(lab, portOf(plain), { login: "uses-2:" });
     opened.write("GET /1 HTTP/1.1\r\nHost: x\r\n\r\n");

@@ -9,7 +9,7 @@ import { loopbackAllowed } from "../kit/outbound.ts";
 
 const key = keyOf(Buffer.alloc(32, 7).toString("base64url"), "test");
 
-/** The page, and after how many slices it was whole. */
+/** The page, and the number of slices that it took. */
 function filled<T>(filling: Filling<T>) {
   for (let slices = 1; ; slices++) {
     const step = filling.next();

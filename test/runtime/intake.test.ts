@@ -59,7 +59,7 @@ test("handles requests at once, and is idle after them", () => {
   expect(isIdle()).toBe(true);
 });
 
-test("handles 500 requests in one turn, and the others in the next turns, in the order of their coming", () => {
+test("handles 500 requests in one turn, and the others in the next turns, in the order in which they came", () => {
   const { take, turn, handled, kept } = intake();
   const all = names("r", 1200);
   for (const name of all) take(name);
