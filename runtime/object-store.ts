@@ -4,12 +4,13 @@
 import { createHash, randomBytes } from "node:crypto";
 import { headers } from "@nats-io/transport-node";
 import { type Bus, requestOn } from "./bus.ts";
-import { answered, answerOf, callJs, ifStream, storedMessage, subjectsOf } from "./jetstream-api.ts";
+import { answered, answerOf, brokerNow, callJs, ifStream, storedMessage, subjectsOf } from "./jetstream-api.ts";
 import type { StreamSettings } from "./streams.ts";
 import { tail } from "./tail.ts";
 
 const chunkBytes = 128 * 1024;
 const storeMs = 10_000;
+const leftoverMs = 600_000;
 
 interface Meta {
   name: string;
@@ -115,6 +116,21 @@ export class ObjectStore {
     // A reader that finds no description knows that the object is gone.
     await this.#purge(this.#metaSubject(name));
     if (meta !== undefined) await this.#purge(this.#chunkSubject(meta.nuid));
+  }
+
+  /** Removes the chunks of writers that were killed. One that is at work has stored its last chunk lately. */
+  async removeLeftovers({ olderThanMs = leftoverMs } = {}): Promise<void> {
+    const prefix = this.#chunkSubject("");
+    const chunks = (await ifStream(subjectsOf(this.#bus, this.#stream, `${prefix}*`))) ?? [];
+    const names = await this.names(); // Later than the chunks, so a whole object has its description by now.
+    if (chunks.length <= names.length) return;
+    const described = new Set<string | undefined>();
+    for (const name of names) described.add((await this.#meta(name))?.nuid);
+    const now = await brokerNow(this.#bus, this.#stream);
+    for (const subject of chunks.filter((each) => !described.has(each.slice(prefix.length)))) {
+      const last = await storedMessage(this.#bus, this.#stream, { last_by_subj: subject });
+      if (last !== undefined && last.storedAt < now - olderThanMs) await this.#purge(subject);
+    }
   }
 
   async #meta(name: string): Promise<Meta | undefined> {

@@ -59,6 +59,7 @@ export class Snapshots {
   async save(pool: string, mark: Mark, state: PoolState): Promise<string> {
     const isSingle = this.#bus.nc.info?.cluster === undefined;
     await ensureStream(this.#bus, objectStoreSettings(snapshotsBucket, { isSingle }));
+    await this.#store.removeLeftovers();
     const hash = await this.#store.put(nameOf(pool, mark), compressed(withEnds(snapshotLines(state))));
     for await (const _ of this.#store.read(nameOf(pool, mark))); // Throws if it is not whole.
     // A snapshot with a higher number is from a later job, or from a ledger that was lost. Neither replaces this one.

@@ -11,6 +11,7 @@ import { headOf } from "../../runtime/commit-head.ts";
 import { brokerNow, storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import { hashOf } from "../../runtime/loop.ts";
+import type { PoolState } from "../../state-machines/fold/state.ts";
 import { recovered } from "./fold.ts";
 import { type Mark, Snapshots } from "./snapshots.ts";
 
@@ -70,13 +71,14 @@ async function* keep(): AsyncGenerator<NonNullable<UpkeepPiece>, undefined> {
       const storedBefore = (await brokerNow(bus, ledgerStream)) - archiveKeepMs;
       for (const each of archive.pools()) await archive.removeOlder(each, storedBefore);
     }
-    for (let after = state.archived.sequence; ; ) {
-      const lastSeq = Math.min(mark.seq, await notKept(bus, after));
+    for (let after = state.archived; ; ) {
+      const lastSeq = Math.min(mark.seq, await notKept(bus, after, mark.n));
       const bounds = { pool, lastSeq, bytesMax: segmentBytesMax };
-      const segment = lastSeq > after ? await archive.add(ledger.read(after), bounds) : undefined;
+      const next = lastSeq > after.sequence ? ledger.read(after.sequence, after.n) : undefined;
+      const segment = next && (await archive.add(next, bounds));
       if (segment === undefined) return undefined;
       yield { segment };
-      after = segment.last.sequence;
+      after = segment.last;
     }
   } finally {
     await bus.close();
@@ -97,8 +99,12 @@ async function ofOthers(bus: Bus, segments: readonly Manifest[]): Promise<Manife
   return first !== undefined && headOf(first.bytes)?.n === 1 ? found : [];
 }
 
-/** The last sequence that the stream need not keep: it has too many bytes after it, or it is too old. */
-async function notKept(bus: Bus, after: number): Promise<number> {
+/**
+ * The last sequence that the stream need not keep: it has too many bytes after it, or it is too old.
+ * @param after the last commit that is archived.
+ * @param head number of the ledger's last commit.
+ */
+async function notKept(bus: Bus, after: PoolState["archived"], head: number): Promise<number> {
   const { keepBytes, keepMs, pool } = job;
   const { bytes, messages, first_seq, last_seq } = (await streamInfo(bus, ledgerStream)).state;
   // All ledgers give up the same time. Messages are taken to have the same size, and the newest ones to be without
@@ -108,6 +114,9 @@ async function notKept(bus: Bus, after: number): Promise<number> {
   const start_time = new Date((await brokerNow(bus, ledgerStream)) - keepMs).toISOString();
   const young = await storedMessage(bus, ledgerStream, { start_time, next_by_subj: ledgerSubject(pool) });
   const byAge = (young?.seq ?? last_seq + 1) - 1;
-  const most = Math.max(bySize, byAge);
-  return most - Math.max(after, first_seq - 1) < (segmentBytesMin / bytes) * messages ? 0 : most;
+  const least = (segmentBytesMin / bytes) * messages;
+  const gone = Math.max(after.sequence, first_seq - 1);
+  // If there are many pools, an hour of one of them is not worth a file.
+  const old = (young === undefined ? head : (headOf(young.bytes)?.n ?? 1) - 1) - after.n;
+  return Math.max(bySize - gone < least ? 0 : bySize, old < least ? 0 : byAge);
 }

@@ -42,6 +42,7 @@ interface Led {
 interface Kept {
   work: number;
   on: number;
+  hasFailed: boolean;
 }
 
 const lookMs = 5000;
@@ -52,6 +53,8 @@ const workMin = 1000;
 /** After each job there is a pause of this many times its duration. The age of commits is checked once an hour. */
 const pauseFactor = 3;
 const ageLookMs = 3_600_000;
+/** After a failure. A full disk may have room again, and a full ledger gets little work. */
+const retryMs = 60_000;
 const megabytesMax = 8192;
 const noteMsMax = 10_000;
 const purgeStep = 2000;
@@ -86,13 +89,15 @@ export class Upkeep {
     const next = pools.filter((each) => this.#isDue(each)).sort((a, b) => this.#onOf(a.pool) - this.#onOf(b.pool))[0];
     let archived = 0;
     if (next !== undefined) {
+      let hasFailed = false;
       try {
         archived = await this.lookAfter(next);
       } catch (error) {
+        hasFailed = true;
         if (!this.#stopping.signal.aborted)
           log.warn({ pool: next.pool, why: messageOf(error) }, "the pool's past could not be kept; trying again");
       }
-      this.#note(next);
+      this.#note(next, { hasFailed });
     }
     // A stream that fills faster than it is looked after must not wait.
     this.#tookMs = archived > 0 ? 0 : clock.monotonic() - started;
@@ -124,7 +129,9 @@ export class Upkeep {
         // An earlier job may have ended before its purge.
         await this.#purge(pool, Math.min(piece.archivedTo + 1, snapshot.seq));
       } else {
-        if (!(await this.#noted(leader, piece.segment, snapshot.stored))) break;
+        const isNoted = await this.#noted(leader, piece.segment, snapshot.stored);
+        if (!isNoted && leader.leads) throw new Error("its leader did not note what is archived");
+        if (!isNoted) break;
         archived++;
         const { first, last, fileBytes } = piece.segment;
         log.info({ pool, first: first.n, last: last.n, fileBytes }, "commits are archived");
@@ -166,14 +173,15 @@ export class Upkeep {
 
   #isDue(led: Led): boolean {
     const { bytes, settings, clock } = this.#ports;
-    const kept = this.#kept.get(led.pool) ?? { work: 0, on: 0 };
+    const kept = this.#kept.get(led.pool) ?? { work: 0, on: 0, hasFailed: false };
+    if (kept.hasFailed) return clock.monotonic() - kept.on >= retryMs;
     const work = workBy(led) - kept.work;
     if (work >= workMax || (work >= workMin && bytes() > settings.keepBytes)) return true;
     return work > 0 && clock.monotonic() - kept.on >= ageLookMs;
   }
 
-  #note(led: Led): void {
-    this.#kept.set(led.pool, { work: workBy(led), on: this.#ports.clock.monotonic() });
+  #note(led: Led, { hasFailed }: Pick<Kept, "hasFailed">): void {
+    this.#kept.set(led.pool, { work: workBy(led), on: this.#ports.clock.monotonic(), hasFailed });
   }
 
   #onOf(pool: string): number {

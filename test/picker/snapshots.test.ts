@@ -7,6 +7,7 @@ import { systemClock } from "../../runtime/clock.ts";
 import { callJs, streamInfo } from "../../runtime/jetstream-api.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { hashOf } from "../../runtime/loop.ts";
+import { ObjectStore } from "../../runtime/object-store.ts";
 import { type Folded, foldLedger, recovered } from "../../services/picker/fold.ts";
 import { type Mark, Snapshots } from "../../services/picker/snapshots.ts";
 import { advance, foldCommit } from "../../state-machines/fold/evolve.ts";
@@ -115,6 +116,18 @@ test("counts no snapshot as bad because the broker does not answer", async () =>
   const ports = { pool, ledger: new Ledger(commits), clock: systemClock, snapshots: seen };
   await expect(recovered(ports)).rejects.toMatchObject({ code: "retry-later" });
   expect(reads).toEqual([]);
+});
+
+test("removes the chunks of a writer that was killed, but not those of one that is at work", async () => {
+  const store = new ObjectStore(bus, "remuda-snapshots");
+  await save(commits, 100);
+  await bus.nc.request("$O.remuda-snapshots.C.left", "a chunk");
+  await store.removeLeftovers();
+  expect(await chunks()).toHaveLength(2);
+  await store.removeLeftovers({ olderThanMs: -1000 });
+  expect(await chunks()).toHaveLength(1);
+  await recover(commits);
+  expect(said).toEqual([]);
 });
 
 test("skips a snapshot that is not whole, and says so", async () => {

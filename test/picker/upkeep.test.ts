@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pino from "pino";
-import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
 import { decodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import { ledgerStream, ledgerSubject } from "../../protocol/subjects.ts";
@@ -20,7 +20,7 @@ import { verify } from "../../services/audit/verify.ts";
 import { type Folded, foldLedger } from "../../services/picker/fold.ts";
 import type { Leader } from "../../services/picker/leader.ts";
 import { Snapshots } from "../../services/picker/snapshots.ts";
-import { Upkeep } from "../../services/picker/upkeep.ts";
+import { Upkeep, type UpkeepSettings } from "../../services/picker/upkeep.ts";
 import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
 import { canonical } from "../../state-machines/structures/canonical.ts";
 import { makeLedger } from "../audit/ledgers.ts";
@@ -32,6 +32,7 @@ import { startStreams, type TestStreams } from "../kit/streams.ts";
 const pool = "default";
 const key = { fingerprint: "0123456789abcdef" };
 const log = pino({ level: "silent" });
+const hourMs = 3_600_000;
 const made = makeLedger(1400, { names: true });
 let streams: TestStreams;
 let folder: string;
@@ -89,12 +90,15 @@ const numbersIn = (commits: readonly Read[]): number[] => commits.map(({ text })
 /** The commits in the stream itself. */
 const stored = (): Promise<Read[]> => commitsOf(ledgerWith(new Archive(join(folder, "none"))));
 
-function upkeep(keepBytes: number, archiveKeepMs?: number): Upkeep {
+function upkeep(
+  keepBytes: number,
+  { ports, ...given }: Partial<UpkeepSettings> & { ports?: Partial<ConstructorParameters<typeof Upkeep>[0]> } = {},
+): Upkeep {
   const settings = {
     ...{ natsUrl: streams.broker.url, caFile: undefined, archiveFolder: folder },
-    ...{ keepBytes, keepMs: 1e12, archiveKeepMs },
+    ...{ keepBytes, keepMs: 1e12, ...given },
   };
-  return new Upkeep({ settings, bus: streams.bus, clock: systemClock, log, bytes: () => 0, led: () => [] });
+  return new Upkeep({ settings, bus: streams.bus, clock: systemClock, log, bytes: () => 0, led: () => [], ...ports });
 }
 
 const bytesTimes = async (share: number): Promise<number> =>
@@ -125,7 +129,7 @@ test("sets aside the archive of an earlier ledger of the pool, but no part of th
   const aside = archive.pools().find((name) => name !== pool)!;
   expect(archive.segments(aside)).toEqual([other]);
   // It is not kept longer than other files.
-  await upkeep(1e9, 1e9).lookAfter({ pool, leader });
+  await upkeep(1e9, { archiveKeepMs: 1e9 }).lookAfter({ pool, leader });
   expect(archive.segments(pool)).toEqual([own]);
   expect(archive.segments(aside)).toEqual([]);
   await archive.removeOlder(pool, Number.POSITIVE_INFINITY);
@@ -184,6 +188,40 @@ test("goes on with the next segment, and needs no purge that an earlier job has 
   expect(await verify(source, {})).toMatchObject({ isWell: true, first: { n: 1 } });
 });
 
+test("tries again after a minute if it fails", async () => {
+  const warn = vi.fn();
+  let now = 0;
+  let next: (() => void) | undefined;
+  const after = (_ms: number, callback: () => void) => {
+    next = callback;
+    return () => {};
+  };
+  const led = { pool, leader, folded: 1e6 };
+  const failing = upkeep(1e9, {
+    natsUrl: "nats://127.0.0.1:1",
+    ports: { clock: { monotonic: () => now, after }, log: { info: () => {}, warn }, led: () => [led] },
+  });
+  const look = async (): Promise<void> => {
+    const run = next;
+    next = undefined;
+    run?.();
+    await eventually(() => expect(next).toBeDefined());
+  };
+  failing.start();
+  for (const [ms, times] of [
+    [0, 1],
+    [30_000, 1],
+    [30_000, 2],
+  ] as const) {
+    now += ms;
+    await look();
+    expect(warn.mock.calls.map(([said]) => said)).toEqual(
+      Array(times).fill({ pool, why: expect.stringContaining("No NATS server") }),
+    );
+  }
+  failing.stop();
+});
+
 test("folds from the snapshot, and from the archive if there is none", async () => {
   leader.stop();
   const none = ledgerWith(new Archive("none"));
@@ -209,6 +247,22 @@ test("stores a snapshot again if that of the same commit is bad", async () => {
   await expect(snapshots.load(pool, mark!)).rejects.toThrow("chunks");
   await upkeep(1e9).lookAfter({ pool, leader });
   expect(await snapshots.load(pool, mark!)).toMatchObject({ commits: mark!.n });
+});
+
+test("archives what is old, but no small part of a stream that other pools fill", async () => {
+  const before = archive.segments(pool).length;
+  const fill = async (count: number, bytes: number): Promise<void> => {
+    for (let i = 0; i < count; i++) streams.bus.nc.publish(ledgerSubject("other"), Buffer.alloc(bytes));
+    await streams.bus.nc.request(ledgerSubject("other"), "the last one", { timeout: 20_000 });
+  };
+  const oldOnes = upkeep(1e9, { keepMs: -hourMs });
+  await fill(400, 500);
+  await oldOnes.lookAfter({ pool, leader });
+  expect(archive.segments(pool)).toHaveLength(before);
+  // Now as much as the pool has is enough for a file, if all of them had the same size.
+  await fill(50, 60_000);
+  await oldOnes.lookAfter({ pool, leader });
+  expect(archive.segments(pool)).toHaveLength(before + 1);
 });
 
 test("a damaged segment is found", async () => {
