@@ -256,7 +256,7 @@ test("archives what is old, but no small part of a stream that other pools fill"
     await streams.bus.nc.request(ledgerSubject("other"), "the last one", { timeout: 20_000 });
   };
   const oldOnes = upkeep(1e9, { keepMs: -hourMs });
-  await fill(400, 500);
+  await fill(400, 1000);
   await oldOnes.lookAfter({ pool, leader });
   expect(archive.segments(pool)).toHaveLength(before);
   // Now as much as the pool has is enough for a file, if all of them had the same size.
