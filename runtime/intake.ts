@@ -14,7 +14,7 @@ export interface Arrival {
   bytes: number;
   /** False: it is handled at once, or rejected. */
   mayWait: boolean;
-  /** At most this many requests of the group go on at the same time. Absent: 16. */
+  /** At most this many requests of the group go on at the same time. Absent: 256. */
   atOnceMax?: number | undefined;
   /** A promise, if it goes on after it has returned. */
   run(): Promise<void> | undefined | void;
@@ -31,7 +31,7 @@ const groupMax = { requests: 5000, bytes: 8 * 1024 ** 2 };
 const allMax = { requests: 20_000, bytes: 32 * 1024 ** 2 };
 /** Senders may be made up. Beyond this number, groups share one. */
 const groupsMax = 200;
-const atOnceMaxUsual = 16;
+const atOnceMaxUsual = 256;
 /** A request that takes longer no longer counts. */
 const underWayMsMax = 30_000;
 /** The same, while requests of the group are rejected. */

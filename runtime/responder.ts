@@ -50,7 +50,7 @@ interface Served {
   queue?: string;
   /** False: a request is handled at once, or rejected. Absent: it may wait for others of its sender and name. */
   mayWait?: boolean;
-  /** At most this many requests of a sender go on at the same time. Absent: 16. */
+  /** At most this many requests of a sender go on at the same time. Absent: 256. */
   atOnceMax?: number;
   /** Whether there is room for a request, asked before it is read; if not, it answers. Absent: always. */
   admits?: (unread: Unread) => boolean;

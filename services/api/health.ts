@@ -5,6 +5,7 @@ import type { MetricsReply } from "../../protocol/metrics.ts";
 import type { PoolsReply } from "../../protocol/pool.ts";
 import { refuse } from "../../protocol/refusal.ts";
 import { watchers } from "../../protocol/verbs.ts";
+import { atMost } from "../../runtime/at-most.ts";
 import { isNoResponders } from "../../runtime/bus.ts";
 import { Durations, type Family, gauge, histogramSamples, showMetrics } from "../../runtime/prometheus.ts";
 import { type StallWatch, watchStalls } from "../../runtime/stall.ts";
@@ -103,6 +104,9 @@ function shared<T>(look: (sender: Sender) => Promise<T>): (sender: Sender) => Pr
   };
 }
 
+/** A picker rejects the questions of one sender beyond some thousands. */
+const looksAtOnce = atMost(500);
+
 interface Looked {
   /** By name. */
   open: string[];
@@ -131,7 +135,7 @@ async function lookAtPools(
       return { pool, answer: "silent" }; // One hung leader must not hide the others.
     }
   };
-  const looks = await Promise.all(names.map(look));
+  const looks = await Promise.all(names.map((pool) => looksAtOnce(() => look(pool))));
   for (const { pool, answer } of looks) {
     if (answer !== "silent" && "refusal" in answer && answer.refusal.code === "unknown-pool") continue; // It is closed.
     looked.open.push(pool);

@@ -24,7 +24,7 @@ import { type Who, whoSent } from "./who.ts";
 
 const describeMsMax = 2000;
 /** Of one user: each list asks every pool. */
-const listsAtOnce = 2;
+const listsAtOnce = 16;
 
 export class Picker {
   readonly id = `picker-${randomBytes(6).toString("hex")}`;

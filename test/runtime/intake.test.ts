@@ -105,30 +105,30 @@ test("bounds the waiting requests of all groups", () => {
   expect(answered.length + dropped.length).toBe(30_000 - 500 - 20_000);
 });
 
-test("lets 16 requests of a group go on at the same time, and delays no other group by that", async () => {
+test("lets 256 requests of a group go on at the same time, and delays no other group by that", async () => {
   const { take, turn, handled } = intake();
   let end = (): void => {};
   const goesOn = new Promise<void>((resolve) => {
     end = resolve;
   });
-  for (const name of names("list", 20)) take(name, { goesOn });
+  for (const name of names("list", 258)) take(name, { goesOn });
   take("lease", { group: "bob" });
-  expect(handled).toEqual([...names("list", 16), "lease"]);
+  expect(handled).toEqual([...names("list", 256), "lease"]);
   expect(turn()).toEqual([]);
   end();
   await goesOn;
   await Promise.resolve();
-  expect(turn()).toEqual(["list16", "list17", "list18", "list19"]);
+  expect(turn()).toEqual(["list256", "list257"]);
 });
 
 test("lets two requests of a group go on at the same time while requests of the group are rejected", async () => {
   const { take, turn, handled } = intake();
   const ends: (() => void)[] = [];
   for (const name of names("get", 6000)) take(name, { goesOn: new Promise((resolve) => ends.push(resolve)) });
-  expect(handled.length).toBe(16);
-  for (const end of ends.slice(0, 16)) end();
+  expect(handled.length).toBe(256);
+  for (const end of ends.slice(0, 256)) end();
   await new Promise((resolve) => setImmediate(resolve));
-  expect(turn()).toEqual(["get16", "get17"]);
+  expect(turn()).toEqual(["get256", "get257"]);
 });
 
 test("reads at most 16 MiB of large requests of a group in a second, and 32 MiB of all", () => {
@@ -154,8 +154,8 @@ test("handles a request that may not wait at once, however many wait", () => {
 
 test("does not wait for a request that takes too long", () => {
   const { take, turn, endLate } = intake();
-  for (const name of names("get", 17)) take(name, { goesOn: new Promise(() => {}) });
+  for (const name of names("get", 257)) take(name, { goesOn: new Promise(() => {}) });
   expect(turn()).toEqual([]);
   endLate();
-  expect(turn()).toEqual(["get16"]);
+  expect(turn()).toEqual(["get256"]);
 });
