@@ -21,6 +21,7 @@ export class ServiceProcess {
   /** With a client's login. */
   natsUrl = "";
   httpUrl = "";
+  gatewayUrl = "";
 
   private constructor(env: NodeJS.ProcessEnv) {
     this.env = env;
@@ -54,6 +55,7 @@ export class ServiceProcess {
     const variables = clientVariables(this.env);
     this.natsUrl = variables["REMUDA_NATS_URL"] ?? "";
     this.httpUrl = variables["REMUDA_HTTP_URL"] ?? "";
+    this.gatewayUrl = variables["REMUDA_GATEWAY_URL"] ?? "";
   }
 
   /** Sends the signal and starts again at once. Resolves with how long the service was away, in milliseconds. */

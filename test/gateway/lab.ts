@@ -206,7 +206,7 @@ export async function raw(port: number): Promise<Raw> {
     look();
   };
   socket.on("end", over).on("close", over).on("error", over);
-  await new Promise<void>((resolve) => socket.once("connect", resolve));
+  await new Promise<void>((resolve, reject) => socket.once("connect", resolve).once("error", reject));
   const wait = (isThere: () => boolean): Promise<string> =>
     new Promise((resolve, reject) => {
       look = () => {
