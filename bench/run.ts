@@ -4,6 +4,7 @@ import { benchAudit } from "./audit.ts";
 import { benchBandit } from "./bandit.ts";
 import { benchDecide } from "./decide.ts";
 import { benchFetch } from "./fetch.ts";
+import { benchGateway } from "./gateway.ts";
 import { benchLease } from "./lease.ts";
 import { benchLists } from "./lists.ts";
 import { benchMillion } from "./million.ts";
@@ -14,6 +15,7 @@ const benches: Record<string, () => void | Promise<void>> = {
   bandit: benchBandit,
   decide: benchDecide,
   fetch: benchFetch,
+  gateway: benchGateway,
   lease: benchLease,
   lists: benchLists,
   audit: benchAudit,
