@@ -1,6 +1,6 @@
 // An installation with many pools: `npm run bench -- pools [--pools n] [--open n] [--idle seconds]`. It opens that many
-// pools over NATS and closes all but `open` of them, starts the service again, and measures how long the start takes
-// and how much of a core the service and its NATS server use while all pools are idle.
+// pools over NATS and closes all but `open` of them, starts the service again, and measures the time of the start, and
+// the share of a core that the service and its NATS server use while all pools are idle.
 import { mkdtempSync, rmSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";

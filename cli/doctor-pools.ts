@@ -119,7 +119,7 @@ async function unusableTo(requests: Address): Promise<Finding[]> {
       ...unusable.map(({ pool, message }) => problem(`pool ${pool}`, message)),
     ];
   } catch (error) {
-    return error instanceof Refused ? [problem("pools", error.message)] : []; // That no picker answers is another finding.
+    return error instanceof Refused ? [problem("pools", error.message)] : []; // If no picker answers, that is another finding.
   }
 }
 

@@ -35,7 +35,7 @@ export interface Unread {
 export interface Asked extends Unread {
   subject: string;
   body: unknown;
-  /** Where the answer goes. */
+  /** The subject of the answer. */
   inbox: string;
   header: (name: string) => string | undefined;
 }

@@ -26,8 +26,8 @@ export interface TailOptions {
   /** Absent: it asks for itself. Followers of one stream share it. */
   news?: News;
   /**
-   * How much one direct get may bring, so that it fills neither the connection nor the memory. Absent: the amount for a
-   * single reader.
+   * The most that one direct get may bring, so that it fills neither the connection nor the memory. Absent: the amount
+   * for a single reader.
    */
   batch?: Pick<Wanted, "messagesMax" | "bytesMax">;
   signal?: AbortSignal;

@@ -38,7 +38,7 @@ export class Flights {
     this.#isCounted = false;
   }
 
-  /** @returns where in these client bytes a flight begins. Undefined: none begins here. */
+  /** @returns the place in these client bytes at which a flight begins. Undefined: none begins here. */
   up(chunk: Uint8Array): number | undefined {
     let beginsAt: number | undefined;
     for (let at = 0; at < chunk.length; ) {

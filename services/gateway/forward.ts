@@ -79,7 +79,7 @@ export function forward(
     const sent = {
       origin: originOf(target),
       path: target.path,
-      method: request.method as Dispatcher.HttpMethod, // undici refuses what it cannot send.
+      method: request.method as Dispatcher.HttpMethod, // undici refuses a method that it cannot send.
       headers,
       body: hasBody(request.rawHeaders) ? body({ request, response, expects }, ports, leave) : null,
     };

@@ -71,8 +71,8 @@ export class Metrics {
       gauge("remuda_gateway_tunnels", "Tunnels that are open.", this.tunnels),
       counter("remuda_gateway_tunnels_closed_total", "Tunnels that have ended, by the cause.", this.#closed.samples()),
       counter("remuda_gateway_bytes_total", "Bytes relayed: up is from the client.", bytes),
-      histogram("remuda_gateway_lease_wait_seconds", "How long requests waited for a use.", this.#waits),
-      histogram("remuda_gateway_connect_seconds", "How long it took to open a tunnel through a proxy.", this.#connects),
+      histogram("remuda_gateway_lease_wait_seconds", "Wait of requests for a use.", this.#waits),
+      histogram("remuda_gateway_connect_seconds", "Time to open a tunnel through a proxy.", this.#connects),
       counter(
         "remuda_gateway_retries_total",
         "Requests that were tried again on another proxy.",

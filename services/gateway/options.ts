@@ -82,7 +82,7 @@ const defaults = { waitMs: waitMsDefault, retries: retriesDefault };
 
 interface Mark {
   name: Name;
-  /** Where the option begins, with its hyphen, and where its value begins. */
+  /** The places at which the option, with its hyphen, and its value begin. */
   at: number;
   valueAt: number;
 }

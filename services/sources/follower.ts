@@ -1,5 +1,5 @@
-// An actor that follows one source. It looks once, then waits. The result of the look decides how long it waits. The
-// source's new proxies are probed in parallel. A bug ends the actor, and it is started again with growing pauses.
+// An actor that follows one source. It looks once, then waits. The result of the look decides the length of the wait.
+// The source's new proxies are probed in parallel. A bug ends the actor, and it is started again with growing pauses.
 import { type Actor, assign, createActor, fromPromise, setup, waitFor } from "xstate";
 import type { Source, SourceReply } from "../../protocol/source.ts";
 import { Fault } from "../../runtime/fault.ts";

@@ -1,4 +1,4 @@
-// A picker's options in a test, as far as the test does not care.
+// The options of a picker in tests.
 import pino from "pino";
 import { keyOf } from "../../runtime/secrets.ts";
 import type { SigningKey } from "../../runtime/signing-key.ts";

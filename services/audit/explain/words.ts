@@ -70,7 +70,7 @@ export function used({ n, leaseId, class: kind, status, error }: UseReported): s
 }
 
 /**
- * Why this rest was as long as it was: one sentence for each reason.
+ * The causes of this rest's length: one sentence for each reason.
  * @param earlier reasons of a rest that it lengthens.
  */
 export function reasonsOf(of: RestTold, earlier: readonly string[]): string[] {
