@@ -105,15 +105,6 @@ export class Archive {
     }
   }
 
-  /** The commit with this sequence; undefined if it is not archived. @throws as `before` does. */
-  async at(pool: string, seq: number): Promise<StoredCommit | undefined> {
-    for (const segment of this.segments(pool)) {
-      if (segment.first.sequence > seq || segment.last.sequence < seq) continue;
-      for await (const commit of readSegment(this.#folderOf(pool), segment)) if (commit.seq === seq) return commit;
-    }
-    return undefined;
-  }
-
   /** Removes segments whose last commit was stored before then. Their commits are gone. */
   async removeOlder(pool: string, storedBefore: number): Promise<void> {
     for (const segment of this.segments(pool))

@@ -75,9 +75,13 @@ export async function streamSourceOn(
     },
     async entryAt(seq) {
       const message = await storedMessage(bus, stream, { seq });
-      if (message?.subject === subject) return entryOf(message);
-      const archived = message === undefined ? await archive?.at(pool, seq) : undefined;
-      return archived && entryOf(archived);
+      if (message !== undefined) return message.subject === subject ? entryOf(message) : undefined;
+      // Only what leads to this ledger: a deleted one of the pool may be in the archive, too.
+      const first = await storedMessage(bus, stream, { seq: 1, next_by_subj: subject });
+      if (first === undefined || first.seq < seq) return undefined;
+      for await (const commit of archive?.before(pool, first, seq - 1) ?? [])
+        return commit.seq === seq ? entryOf(commit) : undefined;
+      return undefined;
     },
     async *read(after = { seq: 0 }) {
       const until = (await newest())?.seq ?? 0;

@@ -101,6 +101,11 @@ function upkeep(
   return new Upkeep({ settings, bus: streams.bus, clock: systemClock, log, bytes: () => 0, led: () => [], ...ports });
 }
 
+/** Of an earlier ledger of the pool. */
+async function* earlier(): AsyncGenerator<StoredCommit> {
+  for (const [i, bytes] of makeLedger(20, { seed: 2 }).entries()) yield { seq: i + 1, id: "", storedAt: 1e12, bytes };
+}
+
 const bytesTimes = async (share: number): Promise<number> =>
   Math.ceil((await streamInfo(streams.bus, ledgerStream)).state.bytes * share);
 
@@ -120,9 +125,6 @@ test("archives nothing as long as the stream keeps everything, and makes a snaps
 
 test("sets aside the archive of an earlier ledger of the pool, but no part of this one", async () => {
   const own = await archive.add(ledger.read(0), { pool, lastSeq: all[9]!.seq, bytesMax: 1e9 });
-  const earlier = async function* (): AsyncGenerator<StoredCommit> {
-    for (const [i, bytes] of makeLedger(20, { seed: 2 }).entries()) yield { seq: i + 1, id: "", storedAt: 1e12, bytes };
-  };
   const other = await archive.add(earlier(), { pool, lastSeq: 20, bytesMax: 1e9 });
   await upkeep(1e9).lookAfter({ pool, leader });
   expect(archive.segments(pool)).toEqual([own]);
@@ -177,6 +179,15 @@ test("the audit verifies archive and stream as one ledger, and finds an archived
   expect(numbers).toEqual(all.map((_, i) => i + 1));
   const { seq, text } = all[50]!;
   expect((await source.entryAt!(seq))?.bytes.toString()).toBe(text);
+});
+
+test("the audit finds no commit of an earlier ledger of the pool", async () => {
+  const other = await archive.add(earlier(), { pool, lastSeq: 20, bytesMax: 1e9 });
+  const source = await streamSourceOn(streams.bus, pool, { archive });
+  const { seq, text } = all[0]!;
+  expect(seq).toBeLessThan(20);
+  expect((await source.entryAt!(seq))?.bytes.toString()).toBe(text);
+  await archive.setAside(pool, [other!]);
 });
 
 test("goes on with the next segment, and needs no purge that an earlier job has done", async () => {
