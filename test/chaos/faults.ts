@@ -39,8 +39,10 @@ const filled = { kind: "connection", part: "leader", name: "remuda front", how: 
 const minuteMs = 60_000;
 const hourMs = 60 * minuteMs;
 
-/** A standby takes over, or one process starts. */
+/** A standby takes over, or a broker starts. */
 const takeoverMs = 10_000;
+/** A process of ours starts, because there is only one of its kind. */
+const startOneMs = 20_000;
 /** A silent connection or leader must be noticed first. */
 const noticeMs = 15_000;
 /** Everything starts. */
@@ -94,7 +96,8 @@ export function* faultsOf(seed: number, nodes: 1 | 3 = 1): Generator<Fault, neve
 export function servesWithinMs(fault: Fault): number {
   switch (fault.kind) {
     case "signal":
-      return fault.part === "all" ? startMs : takeoverMs;
+      if (fault.part === "all") return startMs;
+      return fault.part === "api" ? startOneMs : takeoverMs;
     case "freeze":
       return fault.part === "leader" ? noticeMs : takeoverMs;
     case "connection":
