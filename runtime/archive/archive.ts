@@ -39,16 +39,10 @@ export class Archive {
     return [...this.newestFirst(pool)].reverse();
   }
 
-  /**
-   * They are read one by one, because after years there are very many.
-   * @param isWanted by the numbers of its first and last commit.
-   */
-  *newestFirst(pool: string, isWanted = (_first: number, _last: number): boolean => true): Generator<Manifest, void> {
-    const folder = this.#folderOf(pool);
-    for (const name of filesIn(folder).sort().reverse()) {
-      const [, first, last] = nameOfManifest.exec(name) ?? [];
-      if (first === undefined || !isWanted(Number(first), Number(last))) continue;
-      const manifest = manifestIn(readIfThere(join(folder, name)));
+  /** They are read one by one, because after years there are very many. */
+  *newestFirst(pool: string): Generator<Manifest, void> {
+    for (const { name } of this.#names(pool)) {
+      const manifest = this.#manifest(pool, name);
       if (manifest !== undefined) yield manifest;
     }
   }
@@ -126,19 +120,38 @@ export class Archive {
     await rmdir(this.#folderOf(pool)).catch(() => {}); // Unless there are others.
   }
 
-  /** The segments that lead to the commit. There may be others: of an earlier ledger of the pool. */
+  /** The segments that lead to the commit. There may be others: of an earlier ledger of the pool, or of lost commits. */
   #chainTo(pool: string, next: Commit, afterSeq: number): Manifest[] {
+    const names = this.#names(pool);
     const chain: Manifest[] = [];
     let { n, prev } = headOf(next.bytes) ?? { n: 1, prev: "" };
-    for (const segment of this.newestFirst(pool, (first, last) => first < n && last >= n - 1)) {
-      if (segment.last.n < n && segment.head !== prev) continue;
-      if (segment.last.sequence <= afterSeq) break;
-      chain.push(segment);
-      if (segment.first.sequence <= afterSeq) break;
-      n = segment.first.n;
-      prev = segment.prev;
+    while (n > 1) {
+      const near = names.filter(({ first, last }) => first < n && last >= n - 1);
+      const segments = near.flatMap(({ name }) => this.#manifest(pool, name) ?? []);
+      // The hash is certain. The commit itself is in a segment only while the stream is purged.
+      const found =
+        segments.find(({ last, head }) => last.n === n - 1 && head === prev) ??
+        segments.find(({ last }) => last.n >= n);
+      if (found === undefined || found.last.sequence <= afterSeq) break;
+      chain.push(found);
+      if (found.first.sequence <= afterSeq) break;
+      n = found.first.n;
+      prev = found.prev;
     }
     return chain.reverse();
+  }
+
+  /** Of manifests, the newest first. */
+  #names(pool: string): { name: string; first: number; last: number }[] {
+    const names = filesIn(this.#folderOf(pool)).sort().reverse();
+    return names.flatMap((name) => {
+      const [, first, last] = nameOfManifest.exec(name) ?? [];
+      return first === undefined ? [] : { name, first: Number(first), last: Number(last) };
+    });
+  }
+
+  #manifest(pool: string, name: string): Manifest | undefined {
+    return manifestIn(readIfThere(join(this.#folderOf(pool), name)));
   }
 
   #folderOf(pool: string): string {

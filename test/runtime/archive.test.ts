@@ -102,7 +102,7 @@ test("reads no manifest that it does not need", async () => {
   expect(unread).toHaveLength(3);
   expect(await read(all.slice(40), all[34]!.seq)).toEqual(lines(all.slice(35)));
   // Nor any at all for a reader that knows the number of its commit.
-  const looks = vi.spyOn(archive, "newestFirst");
+  const looks = vi.spyOn(archive, "before");
   expect(await read(all.slice(40), all[39]!.seq, 40)).toEqual(lines(all.slice(40)));
   expect(looks).not.toHaveBeenCalled();
 });
@@ -123,6 +123,15 @@ test("removes what a killed archiver left a day ago", async () => {
   for (const name of before) utimesSync(join(folder, name), at(1000), at(1000));
   expect(await add(all, 1, 20)).toEqual(segment);
   expect(readdirSync(folder).sort()).toEqual([...before, "young.part"].sort());
+});
+
+test("takes the segments of this ledger, not longer ones of commits that were lost", async () => {
+  const lost = storedOf(makeLedger(60, { seed: 2 }));
+  await add(lost, 1, 30);
+  await add(all, 1, 20);
+  await add(lost, 31, 50);
+  await add(all, 21, 40);
+  expect(await read(all.slice(40))).toEqual(lines(all));
 });
 
 test("ends a segment by its bytes, and writes no file without commits", async () => {
