@@ -55,7 +55,7 @@ export async function openNats(url: string, { pingMs = 2000, ...tls }: { ca?: Ca
     }
   })();
   void nc.closed().then(wentDown);
-  /** By pool, what to call when it has a new leader, which does not have the requests without an answer. */
+  /** By pool: called when it has a new leader. That leader does not have the requests without an answer. */
   const listeners = new Map<string, Set<() => void>>();
   const terms = new Map<string, number>();
   const onNotice = (error: Error | null, message: { subject: string; string(): string }): void => {

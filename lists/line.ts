@@ -4,7 +4,7 @@
 //   http://user:pa,ss@192.0.2.1:80          one URL: a comma is legal in its password
 //   192.0.2.1:80,US,New York 192.0.2.2:80   entries, each perhaps with labels
 //
-// If a separator may stand inside a password, or words stand where credentials or a protocol could, the line is
+// If a separator may be inside a password, or words are in the place of credentials or a protocol, the line is
 // rejected as a whole: nothing of it may be stored in the wrong place. A password must never be in `input` or `why`. A
 // user name may be there in its masked form only.
 

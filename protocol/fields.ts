@@ -3,7 +3,7 @@
 import { z } from "zod";
 import { nearestName } from "./nearest-name.ts";
 
-/** Durations and counts: a value with a fraction is rounded up. Ordinals and codes are not in it. */
+/** Durations and counts: a value with a fraction is rounded up. Ordinals and codes are not rounded. */
 const amounts = z.registry<Record<never, never>>();
 
 /** A duration or a count in a request. */

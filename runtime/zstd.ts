@@ -1,4 +1,4 @@
-// Lines of text, compressed and read again piece by piece, so that they may be more than fit in memory.
+// Lines of text, compressed and read again piece by piece, so that they may exceed the memory.
 import { pipeline, Readable } from "node:stream";
 import { createZstdCompress, createZstdDecompress } from "node:zlib";
 

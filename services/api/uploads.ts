@@ -9,7 +9,7 @@ import { onHangUp } from "./hang-up.ts";
 
 /** Of long bodies: four of the largest. */
 const longBytesMax = 128 * 1024 * 1024;
-/** Of the others, while they arrive. Reports of outcomes are many, and short, and long bodies leave them their room. */
+/** Of the others, while they arrive. Reports of outcomes are many and short. Long bodies take none of their room. */
 const shortBytesMax = 64 * 1024 * 1024;
 /**
  * One user may take this share of each bound: a client that announces bodies and sends nothing must not take all of it.

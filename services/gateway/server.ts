@@ -34,7 +34,7 @@ const lookMs = 20;
 
 const limits = {
   headersTimeout: 30_000,
-  /** An upload may take as long as it likes, while it moves. */
+  /** An upload may take any time, as long as bytes come. */
   requestTimeout: 0,
   keepAliveTimeout: 60_000,
   connectionsCheckingInterval: 5000,

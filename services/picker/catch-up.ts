@@ -27,7 +27,7 @@ const stuckMs = 5000;
 /**
  * Resolves when the engine serves, or when stopped.
  * @param given.onAnnounced called when clients and pickers have been told of the leader.
- * @param given.onLook called when the engine knows how far it must come.
+ * @param given.onLook called when the engine knows the outcomes that it must ingest.
  * @param given.onOutcome called when one more outcome waits to be ingested.
  * @param given.onStuck called when it has made no progress for seconds, although the ledger can be read.
  */

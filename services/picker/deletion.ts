@@ -1,8 +1,8 @@
 // Deletes a closed pool: its ledger, its snapshots, and the sealed credentials of its proxies. The ledger is claimed
 // first. So another picker that opens the pool at the same moment fails, and begins a new ledger afterwards.
 //
-// The ledger goes late. Only its snapshots and its archive go after it, because it might not be folded without them. If
-// the deletion fails before that, the pool is still closed, and can be deleted again.
+// Only the ledger's snapshots and its archive are deleted after it, because it might not be folded without them. If the
+// deletion fails before that, the pool is still closed, and can be deleted again.
 import { invalid, type Refusal, refuse } from "../../protocol/refusal.ts";
 import { ledgerStream, ledgerSubject, outcomeSubject, outcomesStream } from "../../protocol/subjects.ts";
 import { Fault } from "../../runtime/fault.ts";

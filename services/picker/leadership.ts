@@ -163,7 +163,7 @@ export class Leadership {
     });
   }
 
-  /** Pools that are led here, but not any more after the next start. */
+  /** Pools that are led here, but will not be after the next start. */
   purged(): { pool: string; message: string }[] {
     return [...this.#purged].map(([pool, message]) => ({ pool, message }));
   }

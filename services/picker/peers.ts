@@ -27,7 +27,7 @@ interface Passed {
   who: Who;
 }
 
-/** Its requests have been read by another picker, and are larger than that picker received them. */
+/** Its requests come from another picker, which has read them and made them larger. */
 const betweenPickers = {
   ...overNats,
   read: ({ text }: { text: () => string | undefined }) => parseJson(text() ?? "?"),

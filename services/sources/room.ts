@@ -1,8 +1,9 @@
-// How much of the lists of all sources may be in memory at once. A list may have 256 MB, and a request may set many
+// Bounds the memory that the lists of all sources take at once. A list may have 256 MB, and a request may set many
 // sources that all give one at the same moment. In `up` that memory is the picker's as well.
 //
-// A pool may have no more than it leaves free. So one pool has half of the room at most, which is one list of the
-// largest size, and there is always room for a pool that has none. The same holds for the threads that parse JSON.
+// A pool may have at most as much as it leaves free for others. So one pool has half of the room at most, which is one
+// list of the largest size, and there is always room for a pool that has none. The same holds for the threads that
+// parse JSON.
 import { Fault } from "../../runtime/fault.ts";
 
 /** Of one list. */

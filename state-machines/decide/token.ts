@@ -73,7 +73,10 @@ export function mint(turn: Turn, given: { tokenId: string; expiresAt?: number | 
   return true;
 }
 
-/** Records a failed refresh. The next pauses, longer each time. An earlier token that is good is still given. */
+/**
+ * Records a failed refresh. The next one begins after a pause, longer each time. An earlier token that is good is still
+ * given.
+ */
 export function refuseRefresh(turn: Turn, token: Token, given: { why: WhyRefused; status?: number | undefined }): void {
   const { state } = turn;
   if (token.refresh === null) return;

@@ -34,7 +34,7 @@ export const backoff = {
     const { span } = words;
     const { baseMs, doubledMs, leastMs, jitterMs } = spanOf(rule, kind, n);
     const drawn = drawnOf(told, { leastMs, jitterMs }, words);
-    if (rule.kind === "fixed") return `${nth}: each failure rests ${span(leastMs)}${drawn}.`;
+    if (rule.kind === "fixed") return `${nth}: a rest of ${span(leastMs)} after each failure${drawn}.`;
     const bound = doubledMs > leastMs ? `, but at most ${span(leastMs)}` : "";
     return `${nth}: ${span(baseMs)} · 2^${n} = ${span(doubledMs)}${bound}${drawn}.`;
   },
@@ -58,7 +58,9 @@ export const throttle = {
 
 type Rule = Exclude<Policy["backoff"], { kind: "none" }>;
 
-/** The n-th failure in a row rests base · 2^n, at most the longest (or the first of its class), plus chance. */
+/**
+ * The rest after the n-th failure in a row: base · 2^n, at most the longest (or the first of its class), plus chance.
+ */
 function spanOf(
   rule: Rule,
   kind: OutcomeClass,

@@ -77,7 +77,7 @@ test("counts a reader of events before it asks for anything", async () => {
 
 test.each([
   { what: "role", change: { role: "worker" } },
-  { what: "role, to one that may follow as well", change: { role: "admin" } },
+  { what: "role (to one that may follow as well)", change: { role: "admin" } },
   { what: "pools", change: { pools: ["other"] } },
 ] as const)("cuts off a reader of events whose $what changes", async ({ change }) => {
   const users = new Map<string, HttpUser>();

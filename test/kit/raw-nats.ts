@@ -1,5 +1,5 @@
-// A minimal NATS client: a TCP socket and the text protocol, without our code or the official client's. It sees on the
-// wire what a worker in any language would see, so a test through it tests the contract.
+// A minimal NATS client: a TCP socket and the text protocol, without our code or the official client's. It sees the
+// wire as a worker in any language would, so a test through it tests the contract.
 //
 // It never reconnects and hides nothing: a -ERR is kept in `errors`, a lost connection fails every open request.
 // https://docs.nats.io/reference/reference-protocols/nats-protocol

@@ -1,5 +1,5 @@
-// A pool's past is kept: a snapshot, the archive, and a stream that was purged below both. The ledger is a made one in
-// a real stream, and its leader a real one.
+// A pool's past is kept: a snapshot, the archive, and a stream that was purged below both. The ledger is artificial, in
+// a real stream and with a real leader.
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
