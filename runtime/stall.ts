@@ -1,5 +1,5 @@
-// How long the event loop of this process stalls. The longest stall of each second is counted once. So no stall between
-// two reads is missed, and the share of seconds with a stall can be computed for any period.
+// Measures the stalls of this process's event loop. The longest stall of each second is counted once. So no stall
+// between two reads is missed, and the share of seconds with a stall can be computed for any period.
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { Histogram } from "./histogram.ts";
 

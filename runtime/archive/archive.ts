@@ -120,7 +120,9 @@ export class Archive {
     await rmdir(this.#folderOf(pool)).catch(() => {}); // Unless there are others.
   }
 
-  /** The segments that lead to the commit. There may be others: of an earlier ledger of the pool, or of lost commits. */
+  /**
+   * The segments that lead to the commit. There may be others: of an earlier ledger of the pool, or of lost commits.
+   */
   #chainTo(pool: string, next: Commit, afterSeq: number): Manifest[] {
     const names = this.#names(pool);
     const chain: Manifest[] = [];

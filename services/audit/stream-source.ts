@@ -76,7 +76,7 @@ export async function streamSourceOn(
     async entryAt(seq) {
       const message = await storedMessage(bus, stream, { seq });
       if (message !== undefined) return message.subject === subject ? entryOf(message) : undefined;
-      // Only what leads to this ledger: a deleted one of the pool may be in the archive, too.
+      // Only the segments that lead to this ledger: a deleted one of the pool may be in the archive, too.
       const first = await storedMessage(bus, stream, { seq: 1, next_by_subj: subject });
       if (first === undefined || first.seq < seq) return undefined;
       for await (const commit of archive?.before(pool, first, seq - 1) ?? [])

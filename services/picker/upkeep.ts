@@ -130,7 +130,7 @@ export class Upkeep {
         await this.#purge(pool, Math.min(piece.archivedTo + 1, snapshot.seq));
       } else {
         const isNoted = await this.#noted(leader, piece.segment, snapshot.stored);
-        if (!isNoted && leader.leads) throw new Error("its leader did not note what is archived");
+        if (!isNoted && leader.leads) throw new Error("its leader did not note the archived commits");
         if (!isNoted) break;
         archived++;
         const { first, last, fileBytes } = piece.segment;

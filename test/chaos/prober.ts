@@ -16,7 +16,7 @@ export interface ProberPorts {
   httpUrl: () => string | undefined;
   /** A pool whose leases never run out. */
   pool: string;
-  /** Another pool, whose leader is only asked for its leases: `pool.stats` may reach any picker, also a frozen one. */
+  /** Another pool, whose leader is only asked for its leases: `pool.stats` may reach any picker, even a frozen one. */
   asked: string;
 }
 

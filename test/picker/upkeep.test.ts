@@ -260,7 +260,7 @@ test("stores a snapshot again if that of the same commit is bad", async () => {
   expect(await snapshots.load(pool, mark!)).toMatchObject({ commits: mark!.n });
 });
 
-test("archives what is old, but no small part of a stream that other pools fill", async () => {
+test("archives old commits, but no small part of a stream that other pools fill", async () => {
   const before = archive.segments(pool).length;
   const fill = async (count: number, bytes: number): Promise<void> => {
     for (let i = 0; i < count; i++) streams.bus.nc.publish(ledgerSubject("other"), Buffer.alloc(bytes));

@@ -38,7 +38,7 @@ test("the audit finds nothing in it", async () => {
   expect(await findingsIn(commits.map((line) => Buffer.from(line)))).toEqual([]);
 });
 
-test("a ledger that says what is archived folds to the range, and the audit finds nothing in it", async () => {
+test("a ledger with archived commits folds to their range, and the audit has no finding in it", async () => {
   const archived = read("archived-v2.ndjson").trimEnd().split("\n");
   const state = new PoolState("default");
   for (const line of archived) foldCommit(state, decodeCommit(line));

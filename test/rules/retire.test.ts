@@ -59,7 +59,7 @@ describe("retiring and adding again cannot bypass a limit", () => {
     expect(pool.proxy(id!)).toMatchObject({ state: "exhausted", until: pool.at + 50_000 });
   });
 
-  test("checks failures from before and from meanwhile when the proxy is added again", () => {
+  test("checks failures from before and during retirement when the proxy is added again", () => {
     const pool = new TestPool({ ...free, failures: { limit: 2, windowMs: 60_000, restMs: 5000 } });
     const [id] = pool.add(proxyLines(1));
     const leases = [1, 2, 3].map(() => pool.granted());
