@@ -8,7 +8,7 @@ import type { Cursor } from "../events/commit.ts";
 import type { Event } from "../events/event.ts";
 import type { Outcome } from "../protocol/outcome.ts";
 import { type Refusal, refuse } from "../protocol/refusal.ts";
-import { Candidates } from "./candidates/candidates.ts";
+import { Candidates, commonest } from "./candidates/candidates.ts";
 import type { Answer, Command, Request, SignedHead, StoredToken } from "./command.ts";
 import { headDueAt } from "./decide/head.ts";
 import { closeWhenDrained } from "./decide/pool.ts";
@@ -113,11 +113,14 @@ export class Engine<To> {
   readonly #quotas: Quotas | undefined;
   readonly #counted: QuotaPool;
 
-  /** @param quotas those of the process's pools. Absent: users have none. */
-  constructor(state: PoolState, quotas?: Quotas) {
+  /**
+   * @param quotas those of the process's pools. Absent: users have none.
+   * @param candidates those of the state, if it has some.
+   */
+  constructor(state: PoolState, quotas?: Quotas, candidates = new Candidates(state)) {
     this.state = state;
     this.#quotas = quotas;
-    this.candidates = new Candidates(state);
+    this.candidates = candidates;
     this.waiting = new WaitingRequests(state, this.candidates, this.counts, quotas);
     this.tokenWaiters = new TokenWaiters(state, this.candidates, this.waiting.refreshes);
     this.#counted = { state, waiting: () => this.waiting.copies() };
@@ -169,7 +172,7 @@ export class Engine<To> {
 
   /** Before the claim: builds the most frequent indexes in steps. Returns whether there is another step. */
   prepare(): boolean {
-    const common = { minUses: 1, token: this.state.tokens.size > 0 };
+    const common = commonest(this.state);
     if (!this.candidates.isReady(common) && this.candidates.build()) return true;
     const index = this.candidates.indexFor(common);
     if (index !== undefined) this.candidates.pin({ plain: index }, 1);

@@ -5,6 +5,7 @@ import { Fault, messageOf } from "../../runtime/fault.ts";
 import { type Ledger, lookAgainMs, type StoredCommit } from "../../runtime/ledger.ts";
 import { hashOf } from "../../runtime/loop.ts";
 import type { InstallationKey } from "../../runtime/secrets.ts";
+import type { Candidates } from "../../state-machines/candidates/candidates.ts";
 import { foldCommit } from "../../state-machines/fold/evolve.ts";
 import { PoolState } from "../../state-machines/fold/state.ts";
 import { goOn, type LastRead, type TimePorts } from "./pool-time.ts";
@@ -37,6 +38,8 @@ export interface Folded {
   work: number;
   /** The pool's time from now on. */
   time: () => number;
+  /** Kept in step with the state. Absent: the leader makes them. */
+  candidates?: Candidates | undefined;
 }
 
 /** In events. Reading a commit takes as long as folding a few of them. */
@@ -131,6 +134,11 @@ export class Fold {
     });
     this.#reading = reading.catch(() => {});
     return reading;
+  }
+
+  /** Resolves when nothing is being read. */
+  get isRead(): Promise<void> {
+    return this.#reading;
   }
 
   add(stored: StoredCommit): void {

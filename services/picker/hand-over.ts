@@ -197,19 +197,13 @@ export async function inherit(
 ): Promise<Served | undefined> {
   try {
     const { isChosen, estate } = await successor.succeed(() => prepared.gate.subscribe());
-    if (!isChosen || signal.aborted) {
-      prepared.end();
-      return undefined;
-    }
+    if (!isChosen || signal.aborted) return undefined;
     // The leader may have decided any of them.
     if (estate === undefined) prepared.gate.clear();
     else prepared.gate.drop(estate.noted);
     await prepared.readOn();
     const served = await prepared.finish();
     return estate === undefined ? served : { ...served, handed: estate.waiting };
-  } catch (error) {
-    prepared.end();
-    throw error;
   } finally {
     successor.end();
   }

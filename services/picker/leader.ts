@@ -40,14 +40,14 @@ export class Leader implements Owner {
   #decided: Pick<TurnOutput<Caller>, "events" | "answers" | "closed"> = { events: [], answers: [], closed: false };
   readonly #leading = Promise.withResolvers<boolean>();
 
-  constructor(ports: LeaderPorts, { state, seq, hash, time }: Folded) {
+  constructor(ports: LeaderPorts, { state, seq, hash, time, candidates }: Folded) {
     this.#ports = ports;
     const own = { metrics: this.metrics, isSure: () => this.isSure, onHeld: () => this.#loop.wake() };
     this.#leftOut = ports.leftOut ?? new LeftOut(ports.clock);
     this.#growth = new Growth({ ...ports, leases: () => state.leases.values() });
     this.inbox = new Inbox({ ...ports, ...own, growth: this.#growth, leftOut: this.#leftOut });
     this.#random = ports.random ?? randomBytes;
-    this.engine = new Engine(state, ports.quotas);
+    this.engine = new Engine(state, ports.quotas, candidates);
     this.#loop = new Loop({ ...ports, owner: this, start: { seq, hash, commits: state.commits, time } });
   }
 

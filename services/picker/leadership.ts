@@ -16,6 +16,7 @@ import { Restarts } from "../../runtime/restarts.ts";
 import { StreamRoom } from "../../runtime/room.ts";
 import { openBucket, type SecretsBucket } from "../../runtime/secrets.ts";
 import { watchStalls } from "../../runtime/stall.ts";
+import { StreamNews } from "../../runtime/stream-news.ts";
 import { Quotas } from "../../state-machines/queue/quotas.ts";
 import { deletePool } from "./deletion.ts";
 import { noDemand } from "./growth.ts";
@@ -79,6 +80,7 @@ export class Leadership {
       archive: upkeep && new Archive(upkeep.archiveFolder),
       pulse: new Pulse(clock),
       outcomes: outcomesNews(follower),
+      ledgers: new StreamNews(ledger, ledgerStream),
       room: new StreamRoom(ledger, ledgerStream),
       demand: noDemand(),
       quotas: new Quotas(),

@@ -40,6 +40,10 @@ const askMs = 500;
 /** A picker that fails to answer this often in a row counts as hung. A missing subscriber must be seen twice. */
 const hungAfter = 3;
 const gonePauseMs = 50;
+/** How often to look whether the process of a leader lives. */
+const watchMs = 40;
+/** A question that needs no answer but that the process is there. */
+const onlyAlive = "?";
 /** Pools that are looked at within this time share a question. */
 const sharedMs = 150;
 /** A leader without a proof for longer is suspected. */
@@ -61,6 +65,10 @@ export class Liveness {
   readonly #asked = new Map<string, { on: number; answer: Promise<Sheet | "gone" | "hung"> }>();
   readonly #suspectedOn = new Map<string, number>();
   readonly #subscription: Subscription;
+  /** By pool that is followed. */
+  readonly #watchers = new Map<string, () => void>();
+  #isWatching = false;
+  #isStopped = false;
 
   /** @param id the id of this picker. */
   constructor(id: string, options: Pick<PickerOptions, "buses" | "key" | "clock">, reach: Reach) {
@@ -92,6 +100,23 @@ export class Liveness {
     return on - since < patienceMs;
   }
 
+  /** The picker that leads the pool, as far as is known. */
+  leaderOf(pool: string): string | undefined {
+    return this.#leaders.get(pool);
+  }
+
+  /**
+   * Calls back when the process of the pool's leader is gone, until the returned function is called. Whether the pool
+   * may be claimed must be asked then.
+   */
+  onGone(pool: string, callback: () => void): () => void {
+    this.#watchers.set(pool, callback);
+    if (!this.#isWatching) void this.#watch();
+    return () => {
+      if (this.#watchers.get(pool) === callback) this.#watchers.delete(pool);
+    };
+  }
+
   /** The pool's time as its leader last reported it. */
   seen(pool: string): Seen | undefined {
     return this.#seen.get(pool);
@@ -113,12 +138,40 @@ export class Liveness {
   }
 
   stop(): void {
+    this.#isStopped = true;
     this.#subscription.unsubscribe();
+  }
+
+  /** Ends when no pool is watched any more. A question to a process that dies is lost, so none is waited for. */
+  async #watch(): Promise<void> {
+    this.#isWatching = true;
+    while (this.#watchers.size > 0 && !this.#isStopped) {
+      const pickers = new Set([...this.#watchers.keys()].flatMap((pool) => this.#leaders.get(pool) ?? []));
+      for (const picker of pickers) void this.#isGone(picker).then((isGone) => isGone && this.#tellGone(picker));
+      await new Promise((resolve) => setTimeout(resolve, watchMs));
+    }
+    this.#isWatching = false;
+  }
+
+  #tellGone(picker: string): void {
+    this.#asked.delete(picker); // It may wait for an answer.
+    for (const [pool, tell] of [...this.#watchers]) if (this.#leaders.get(pool) === picker) tell();
+  }
+
+  /** It is only sure that no subscriber was there at that moment. */
+  async #isGone(picker: string): Promise<boolean> {
+    try {
+      await requestOn(this.#options.buses.peers, pickerSubject(picker), onlyAlive, { timeoutMs: askMs });
+      return false;
+    } catch (error) {
+      return isNoResponders(error);
+    }
   }
 
   #answerOn(subject: string, pools: () => string[]): Subscription {
     const callback = async (error: Error | null, message: Msg): Promise<void> => {
       if (error !== null || !isInbox(message.reply)) return;
+      if (message.data.length === onlyAlive.length) return void message.respond();
       // If this process has stood still, its last look at the broker is too old.
       if (this.#reach.silentMs > silentMsMax)
         await Promise.race([this.#reach.look(), new Promise((resolve) => setTimeout(resolve, proofMs))]);
@@ -143,14 +196,16 @@ export class Liveness {
 
   async #entryOf(pool: string): Promise<Entry | undefined> {
     const known = this.#leaders.get(pool);
+    let times = 2;
     if (known !== undefined) {
       const answer = await this.#askPicker(known);
       if (answer === "hung") return undefined;
       const entry = answer === "gone" ? undefined : answer.pools[pool];
       if (entry !== undefined) return entry;
       this.#leaders.delete(pool);
+      if (answer === "gone") times = 1; // The other time was just now.
     }
-    const answer = await this.#ask(pickerOfSubject(pool), { times: 2 });
+    const answer = await this.#ask(pickerOfSubject(pool), { times });
     if (typeof answer === "string") return undefined;
     if (answer.key !== this.#options.key.fingerprint) throw foreignKey(pool);
     this.#leaders.set(pool, answer.picker);

@@ -11,6 +11,7 @@ import { drained, isNoResponders } from "../../runtime/bus.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { Defects } from "../../runtime/defects.ts";
 import { Responder } from "../../runtime/responder.ts";
+import { Crew } from "./crew.ts";
 import type { Leader } from "./leader.ts";
 import { Liveness } from "./liveness.ts";
 import type { Seen } from "./pool-time.ts";
@@ -54,6 +55,7 @@ export class Peers {
   readonly #responder: Responder;
   readonly #reach: Reach;
   readonly #liveness: Liveness;
+  readonly #crew: Crew;
 
   /** @param id the id of this picker. */
   constructor(id: string, options: Pick<PickerOptions, "buses" | "key" | "clock" | "log" | "defects">) {
@@ -63,11 +65,23 @@ export class Peers {
     this.#liveness = new Liveness(id, options, this.#reach);
     const { buses, log, defects = new Defects(log) } = options;
     this.#responder = new Responder(buses.front.nc, betweenPickers, log, { defects });
+    this.#crew = new Crew({ id, bus: buses.peers, clock: options.clock ?? systemClock });
   }
 
   /** @throws Fault "fix-setup" if the pool's leader has another installation's key. */
   isLed(pool: string): Promise<boolean> {
     return this.#liveness.isLed(pool);
+  }
+
+  /** Whether this picker should follow a pool that another one leads. */
+  follows(pool: string): boolean {
+    const leader = this.#liveness.leaderOf(pool);
+    return leader !== undefined && this.#crew.follows(pool, leader);
+  }
+
+  /** Calls back when the process of the pool's leader is gone, until the returned function is called. */
+  onGone(pool: string, callback: () => void): () => void {
+    return this.#liveness.onGone(pool, callback);
   }
 
   /** The pool's time as its leader told it last. */
@@ -140,6 +154,7 @@ export class Peers {
   }
 
   stop(): void {
+    this.#crew.stop();
     this.#liveness.stop();
     this.#reach.stop();
   }

@@ -3,74 +3,23 @@
 //
 // A leader that failed because of a bug is started again, with growing pauses. It counts as broken only if no command
 // made it fail, because otherwise that command is left out.
-import { assign, fromPromise, setup } from "xstate";
+import { assign, setup } from "xstate";
 import { refuse } from "../../protocol/refusal.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { Fault } from "../../runtime/fault.ts";
 import { Restarts } from "../../runtime/restarts.ts";
-import type { Gate } from "./gate.ts";
-import { inherit, type Successor } from "./hand-over.ts";
-import type { LeaderEvent } from "./leader-event.ts";
+import { Follower } from "./follower.ts";
+import type { Successor } from "./hand-over.ts";
 import { LeftOut } from "./left-out.ts";
-import { type Opener, Openers } from "./openers.ts";
-import type { Peers } from "./peers.ts";
-import { foldPool, letGo, preparePool, type Served, type Station, servePool } from "./serving.ts";
-import { lastSequence } from "./streams.ts";
+import { Openers } from "./openers.ts";
+import { actors, type Context, held, type Input, type LifeEvent } from "./pool-actors.ts";
+import { letGo } from "./serving.ts";
 
-interface Input {
-  pool: string;
-  picker: Station & { peers: Peers };
-}
-
-interface Context extends Input {
-  openers: Openers;
-  served?: Served | undefined;
-  /** Sequence of the ledger's last commit when the pool was let go. */
-  sequence: number;
-  /** Size of the ledger at the last check whether the pool is still closed. */
-  messages: number;
-  /** Why the last attempt to lead it failed. */
-  fault?: Fault | undefined;
-  /** How many attempts in a row failed although the broker was there. */
-  failures: number;
-  leftOut: LeftOut;
-  restarts: Restarts;
-}
-
-type LifeEvent =
-  | { type: "lead" }
-  | { type: "open"; opener: Opener }
-  /** The pool's leader looks for a successor. */
-  | { type: "leaving"; successor: Successor }
-  /** The pool's ledger has this many commits. */
-  | { type: "seen"; messages: number }
-  /** A picker leads the pool under this term. */
-  | { type: "noticed"; term: number }
-  /** The present phase has lasted too long. */
-  | { type: "late"; error: Fault }
-  | LeaderEvent
-  | { type: "stop" };
-
-type Tells = { tell: (event: LifeEvent) => void };
 type Failed = { event: { error: unknown } };
 
 const standByMs = 300;
 /** So the longest pause is ten seconds. */
 const doublingsMax = 4;
-
-function foldGiven(input: Context & Tells, signal: AbortSignal) {
-  const { picker, pool, openers, leftOut, tell } = input;
-  return {
-    ...{ picker, leftOut, tell, signal },
-    seen: () => picker.peers.seen(pool),
-    forget: openers.wouldForget,
-    // Each client that hears of the new leader repeats its requests at once, so they must find it.
-    announce: async (term: number, gate: Gate) => {
-      await gate.subscribe();
-      await picker.peers.announce(pool, term);
-    },
-  };
-}
 
 const opens = { open: { target: "#pool.asking", actions: "queue" } } as const;
 const errorOf = { params: ({ event }: Failed) => event.error };
@@ -85,25 +34,11 @@ const onError = [
 
 export const poolMachine = setup({
   types: { context: {} as Context, input: {} as Input, events: {} as LifeEvent, tags: {} as "settled" | "unusable" },
-  actors: {
-    isLed: fromPromise<boolean, Input>(({ input: { picker, pool } }) => picker.peers.isLed(pool)),
-    fold: fromPromise<Served, Context & Tells>(({ input, signal }) =>
-      input.picker.folds(() => foldPool(input.pool, foldGiven(input, signal))),
-    ),
-    inherit: fromPromise<Served | undefined, Context & Tells & { successor: Successor }>(async ({ input, signal }) => {
-      const { picker, pool, successor } = input;
-      return inherit(await picker.folds(() => preparePool(pool, foldGiven(input, signal))), { successor, signal });
-    }),
-    // The fold may have taken long.
-    confirm: fromPromise<boolean, Input>(({ input: { picker, pool } }) => picker.peers.isLed(pool)),
-    // The leader reports the result of the claim.
-    claim: fromPromise<boolean, Context>(({ input }) => held(input).leader.lead()),
-    serve: fromPromise<void, Context>(({ input, signal }) => servePool(held(input), { picker: input.picker, signal })),
-    lastSequence: fromPromise<number | undefined, Input>(({ input: { picker, pool } }) =>
-      lastSequence(picker.options.buses.ledger, pool),
-    ),
+  actors,
+  guards: {
+    isFollower: ({ context: { picker, pool } }) => picker.peers.follows(pool),
+    isForGood: (_, error: unknown) => error instanceof Fault && error.code !== "retry-later",
   },
-  guards: { isForGood: (_, error: unknown) => error instanceof Fault && error.code !== "retry-later" },
   actions: {
     queue: ({ context, event }) => event.type === "open" && context.openers.add(event.opener),
     check: ({ context }) => context.openers.check(held(context).requests),
@@ -139,7 +74,7 @@ export const poolMachine = setup({
   id: "pool",
   context: ({ input }) => ({
     ...{ ...input, openers: new Openers(), sequence: 0, messages: 0, failures: 0 },
-    ...{ leftOut: new LeftOut(systemClock), restarts: new Restarts(systemClock) },
+    ...{ leftOut: new LeftOut(systemClock), restarts: new Restarts(systemClock), follower: new Follower() },
   }),
   initial: "unknown",
   on: {
@@ -151,7 +86,28 @@ export const poolMachine = setup({
     unknown: { on: { lead: "asking", seen: "standingBy", ...opens } },
     standingBy: {
       ...{ tags: "settled", entry: "passOn", after: { pause: "asking" } },
-      on: { ...opens, leaving: "inheriting" },
+      on: { ...opens, leaving: { guard: "isFollower", target: "inheriting" } },
+    },
+    // It holds the state of a pool that another picker leads, and claims it at once when it has no leader any more.
+    following: {
+      ...{ tags: "settled", entry: [assign({ follower: () => new Follower() }), "passOn"] },
+      invoke: {
+        src: "follow",
+        input: ({ context, self }) => ({ ...context, tell: self.send }),
+        onDone: [
+          {
+            guard: ({ event }) => event.output === undefined,
+            description: "other pickers follow it",
+            target: "standingBy",
+          },
+          { target: "held", actions: assign({ served: ({ event }) => event.output }) },
+        ],
+        onError,
+      },
+      on: {
+        open: { actions: ["queue", "passOn"] },
+        leaving: { actions: ({ context, event }) => context.follower.leaving(event.successor) },
+      },
     },
     // Its leader hands it over, if this picker is the first that has folded its ledger.
     inheriting: {
@@ -174,11 +130,16 @@ export const poolMachine = setup({
       },
     },
     asking: {
-      on: { leaving: "inheriting" },
+      on: { leaving: { guard: "isFollower", target: "inheriting" } },
       invoke: {
         src: "isLed",
         input: ({ context }) => context,
         onDone: [
+          {
+            guard: ({ context, event }) => event.output && context.picker.peers.follows(context.pool),
+            description: "another picker leads it, and this one follows it",
+            target: "following",
+          },
           { guard: ({ event }) => event.output, description: "another picker leads it", target: "standingBy" },
           { target: "folding" },
         ],
@@ -328,11 +289,6 @@ export const poolMachine = setup({
     stopped: { type: "final", tags: "settled", entry: "passOn" },
   },
 });
-
-function held({ served }: Context): Served {
-  if (served === undefined) throw new Error("the pool is not held");
-  return served;
-}
 
 function successorIn(event: { type: string }): Successor {
   return (event as Extract<LifeEvent, { type: "leaving" }>).successor; // No other event leads to that state.

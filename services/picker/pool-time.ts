@@ -57,7 +57,8 @@ export async function goOn(ports: TimePorts, state: PoolState, last: LastRead): 
 
 /** The times of a leader of an earlier term do not count: the present term's time may be behind them. */
 function followedTo(seen: Seen, state: PoolState, { last, on }: { last: LastRead; on: number }): number {
-  const sinceRead = state.at + Math.floor(on - last.on);
+  const readMs = Math.floor(on - last.on);
+  const sinceRead = state.at + (readMs <= seenMsMax ? readMs : 0);
   return seen.term === state.term ? Math.max(sinceRead, seen.at + Math.floor(on - seen.on)) : sinceRead;
 }
 

@@ -11,6 +11,7 @@ import { lastSequence } from "./streams.ts";
 const lookMs = 500;
 /** The longest time for a round trip. */
 const tripMs = 2000;
+const connectedMsMin = 1000;
 /** Pools that are checked at about the same time share the round trips. */
 const sharedMs = 100;
 
@@ -20,6 +21,8 @@ export class Reach {
   readonly #tripMsMax: number;
   readonly #timer: NodeJS.Timeout;
   #ledgerOn: number;
+  /** When a connection was last made again. */
+  #connectedOn = Number.NEGATIVE_INFINITY;
   #looking: Promise<void> | undefined;
   readonly #upOn = new Map<Bus, number>();
   #trips: { on: number; all: Promise<boolean> } | undefined;
@@ -29,6 +32,7 @@ export class Reach {
     this.#buses = buses;
     this.#clock = clock;
     this.#ledgerOn = clock.monotonic();
+    for (const bus of Object.values(buses)) void this.#noteConnections(bus);
     this.#timer = setInterval(() => void this.look(), lookMs);
     this.#timer.unref();
   }
@@ -61,9 +65,13 @@ export class Reach {
     return this.#looking;
   }
 
-  /** Each connection has had a round trip just now, and the pool's ledger was read. */
+  /**
+   * Each connection has had a round trip just now, and the pool's ledger was read. Not if one was down a moment ago:
+   * then the broker may have restarted, and others may not be connected again.
+   */
   async isWhole(pool: string): Promise<boolean> {
     const on = this.#clock.monotonic();
+    if (on - this.#connectedOn < connectedMsMin) return false;
     if (this.#trips === undefined || on - this.#trips.on > sharedMs) this.#trips = { on, all: this.#roundTrips() };
     const read = lastSequence(this.#buses.ledger, pool).then(
       () => true,
@@ -74,6 +82,18 @@ export class Reach {
 
   stop(): void {
     clearInterval(this.#timer);
+  }
+
+  async #noteConnections(bus: Bus): Promise<void> {
+    for (;;) {
+      await bus.whenDown().promise.catch(() => {});
+      try {
+        await bus.whenUp();
+      } catch {
+        return; // It is closed.
+      }
+      this.#connectedOn = this.#clock.monotonic();
+    }
   }
 
   async #roundTrips(): Promise<boolean> {

@@ -19,10 +19,12 @@ import { type InstallationKey, openSecrets, type Secrets, type SecretsBucket } f
 import type { SigningKey } from "../../runtime/signing-key.ts";
 import type { StallWatch } from "../../runtime/stall.ts";
 import type { StreamNews } from "../../runtime/stream-news.ts";
+import { Candidates } from "../../state-machines/candidates/candidates.ts";
 import { shareOf } from "../../state-machines/queue/load.ts";
 import type { Quotas } from "../../state-machines/queue/quotas.ts";
 import type { Outbound } from "../../transport/outbound.ts";
 import { checkKey, goOnFrom, hashOfWitnessed, recovered, untilReadTo } from "./fold.ts";
+import { followOn } from "./following.ts";
 import { Gate, type Hall, type Handed } from "./gate.ts";
 import type { Demand } from "./growth.ts";
 import { Leader } from "./leader.ts";
@@ -83,6 +85,8 @@ export interface Station {
   /** Of this machine. Absent: nothing is archived. */
   archive?: Archive | undefined;
   outcomes: StreamNews;
+  /** Of the ledgers' stream, for the pools that are followed here. */
+  ledgers: StreamNews;
   /** How full the ledgers' stream is. */
   room: StreamRoom;
   /** The amount that the pools that are led here may still store in it. */
@@ -135,6 +139,11 @@ export interface Prepared {
   gate: Gate;
   /** Reads what has been stored since. @throws as `preparePool` does. */
   readOn(): Promise<void>;
+  /**
+   * Reads each commit as it is stored, and keeps the indexes of the pool's proxies. Resolves when aborted, or finished.
+   * @throws as `preparePool` does.
+   */
+  follow(signal: AbortSignal): Promise<void>;
   /** Ready to be claimed. */
   finish(): Promise<Served>;
   /** It is not wanted any more. */
@@ -188,8 +197,16 @@ export async function preparePool(pool: string, given: FoldGiven): Promise<Prepa
   if (loss !== undefined) log.warn({ pool, loss }, "an operator has accepted that commits are lost");
   const secrets = await openSecrets(await picker.bucket(), { under: pool, key });
   const gate = new Gate({ pool, responder: picker.responder, front: buses.front });
+  let candidates: Candidates | undefined;
+  const finishing = new AbortController();
+  const follow = async (stopping: AbortSignal): Promise<void> => {
+    candidates = new Candidates(fold.state);
+    await followOn({ fold, ledger, candidates, news: picker.ledgers }, AbortSignal.any([stopping, finishing.signal]));
+  };
   const finish = async (): Promise<Served> => {
-    const folded = await goOnFrom({ ...folding, seen: seen() }, fold, witnessedHash);
+    finishing.abort();
+    await fold.isRead;
+    const folded = { ...(await goOnFrom({ ...folding, seen: seen() }, fold, witnessedHash)), candidates };
     const hasLeases = (): boolean => folded.state.leases.size > 0;
     const feed = outcomeFeed(buses.follower, pool, { news: picker.outcomes, hasLeases, onTrouble });
     const { id, pulse, quotas, demand, defects } = picker;
@@ -214,12 +231,14 @@ export async function preparePool(pool: string, given: FoldGiven): Promise<Prepa
     return served;
   };
   const end = (): void => {
+    finishing.abort();
     gate.end();
     ledger.close();
   };
   if (signal.aborted) end();
   return {
     gate,
+    follow,
     finish,
     end,
     readOn: async () => void (await Promise.all([fold.readOn(ledger), secrets.readAgain()])),

@@ -25,6 +25,11 @@ const seatsMax = 4_000_000;
 /** Visiting this many proxies takes a few milliseconds. */
 const lookedAtOnce = 10_000;
 
+/** The most frequent request. */
+export function commonest(state: PoolState): Asking & { token: boolean } {
+  return { minUses: 1, token: state.tokens.size > 0 };
+}
+
 export class Candidates implements Watcher {
   readonly #state: PoolState;
   readonly #indexes = new Map<string, CandidateIndex>();

@@ -9,8 +9,9 @@ import type { Ledger } from "../../runtime/ledger.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { keyOf } from "../../runtime/secrets.ts";
-import type { TimePorts } from "../../services/picker/pool-time.ts";
+import { goOn, type TimePorts } from "../../services/picker/pool-time.ts";
 import { Requests } from "../../services/picker/requests.ts";
+import { PoolState } from "../../state-machines/fold/state.ts";
 import { foldedLeader } from "../kit/leader.ts";
 import { noSecrets } from "../kit/no-secrets.ts";
 import { loopbackAllowed } from "../kit/outbound.ts";
@@ -222,4 +223,14 @@ test("writes the broker's time on JetStream and opens no window early when the l
     expect(storedAt - at).toBeLessThan(10_000);
   }
   second.leader.stop();
+});
+
+test("goes on by what the leader said last if the last commit was read long ago, because clocks drift apart", async () => {
+  const state = new PoolState("test");
+  Object.assign(state, { at: 1000, term: 3 });
+  // The follower's clock gains a second in an hour.
+  const clock = { ...systemClock, monotonic: () => hourMs + 1000 };
+  const seen = { term: 3, at: 1000 + hourMs - 500, on: hourMs + 500 };
+  await goOn({ ledger: { now: async () => 0 }, clock, seen }, state, { storedAt: 0, on: 0 });
+  expect(state.at).toBe(1000 + hourMs);
 });

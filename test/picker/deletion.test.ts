@@ -16,6 +16,7 @@ import { Pulse } from "../../runtime/pulse.ts";
 import { Responder } from "../../runtime/responder.ts";
 import { StreamRoom } from "../../runtime/room.ts";
 import { openBucket } from "../../runtime/secrets.ts";
+import { StreamNews } from "../../runtime/stream-news.ts";
 import { deletePool } from "../../services/picker/deletion.ts";
 import { noDemand } from "../../services/picker/growth.ts";
 import { Leader } from "../../services/picker/leader.ts";
@@ -48,6 +49,7 @@ beforeAll(async () => {
     ...{ pulse: new Pulse(systemClock), folds: atMost(1) },
     ...{
       outcomes: outcomesNews(bus),
+      ledgers: new StreamNews(bus, ledgerStream),
       room: new StreamRoom(bus, ledgerStream),
       demand: noDemand(),
       bucket: () => openBucket(bus, secretsBucket),

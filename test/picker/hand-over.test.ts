@@ -1,8 +1,9 @@
 // A planned change of leader between two pickers of one process, under requests of clients that repeat nothing.
-import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
 import { requestSubject } from "../../protocol/subjects.ts";
 import type { Verb } from "../../protocol/verbs.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
+import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import { Picker } from "../../services/picker/picker.ts";
 import { startTestBroker, type TestBroker } from "../kit/broker.ts";
 import { pickerOptions } from "../kit/picker.ts";
@@ -22,7 +23,7 @@ afterAll(async () => {
   await broker?.stop();
 });
 
-async function startPicker(open: string[]): Promise<Picker> {
+async function startPicker(open: string[]): Promise<Picker & { die(): Promise<void> }> {
   const [ledger, front, follower, peers] = await Promise.all(
     ["ledger", "front", "follower", "peers"].map((name) => openBus(broker.url, name)),
   );
@@ -33,7 +34,9 @@ async function startPicker(open: string[]): Promise<Picker> {
     await Promise.all(Object.values(buses).map((bus) => bus.close()));
   });
   await picker.start({ open });
-  return picker;
+  // As by kill -9: its connections end, and it cannot say anything.
+  const die = async (): Promise<void> => void (await Promise.all(Object.values(buses).map((bus) => bus.close())));
+  return Object.assign(picker, { die });
 }
 
 async function ask(verb: Verb, pool: string, body: object = {}, timeout = 5000): Promise<Reply> {
@@ -123,6 +126,24 @@ test("hands a pool over: each request has one answer, none is refused, and those
   expect(next).toMatchObject({ password: "secret", leaseId: expect.any(String) });
   await ask("release", "moves", { leaseId: next.leaseId, used: 0 });
   expect(await asked[1]).toMatchObject({ password: "secret" });
+}, 30_000);
+
+test("takes over from a leader that dies, and reads nothing of the ledger that it has read before", async () => {
+  const first = await startPicker(["dies"]);
+  await openPool("dies");
+  const last = Number((await ask("pool.stats", "dies"))["sequence"]);
+  const read = vi.spyOn(JetStreamLedger.prototype, "read");
+  onTestFinished(() => read.mockRestore());
+  const second = await startPicker([]);
+  // It has read the last commit, and reads on.
+  const readAfter = (): number[] => read.mock.calls.map(([afterSeq]) => afterSeq);
+  await eventually(() => expect(readAfter()).toContain(last));
+  read.mockClear();
+  await first.die();
+  await eventually(async () => expect((await ask("pool.stats", "dies")).leader?.id).toBe(second.id));
+  // It also takes over the pools of other tests.
+  expect(readAfter()).not.toContain(0);
+  expect(await ask("lease", "dies", rare)).toMatchObject({ password: "secret" });
 }, 30_000);
 
 test("answers all requests when no other picker runs, and refuses those that wait", async () => {

@@ -13,7 +13,15 @@ import type { Served } from "../../services/picker/serving.ts";
 type Answer = { opened?: string; refused?: Refusal; passedOn?: string; code?: string; message?: string };
 
 /** A pool whose ledger holds `commits`, and a life of it whose steps end when the test says so. */
-function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?: boolean } = {}) {
+function live({
+  commits = 0,
+  isOpen = commits > 0,
+  follows = false,
+}: {
+  commits?: number;
+  isOpen?: boolean;
+  follows?: boolean;
+} = {}) {
   vi.useFakeTimers();
   onTestFinished(() => void vi.useRealTimers());
   const said: string[] = [];
@@ -45,6 +53,7 @@ function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?
   const peers = {
     ask: async (_pool: string, { body }: { body: string }) => ({ passedOn: body }),
     answer: () => ({ unsubscribe: () => said.push("silent") }),
+    follows: () => follows,
   };
   const logged: object[] = [];
   const write = (line: string): void => void logged.push(JSON.parse(line));
@@ -55,6 +64,7 @@ function live({ commits = 0, isOpen = commits > 0 }: { commits?: number; isOpen?
     isLed: step("isLed"),
     fold: step("fold"),
     inherit: step("inherit"),
+    follow: step("follow"),
     confirm: step("confirm"),
     claim: step("claim"),
     serve: step("serve"),
@@ -163,10 +173,45 @@ test("does not claim a pool that another picker has come to lead while its ledge
   expect(life.said).toEqual(["isLed", "fold", "confirm", "stop"]);
 });
 
-test("succeeds a leader that leaves: folds at once, and claims without asking whether the pool is led", async () => {
-  const life = live({ commits: 3 });
+test("follows a pool that another picker leads, and claims it without asking when it has no leader any more", async () => {
+  const life = live({ commits: 3, follows: true });
   life.actor.send({ type: "lead" });
   await life.end("isLed", true);
+  expect(life.state()).toBe("following");
+  expect(life.actor.getSnapshot().hasTag("settled")).toBe(true);
+  const answers = life.open("again");
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(answers).toEqual([{ passedOn: "again" }]);
+  life.actor.send({ type: "noticed", term: 5 });
+  expect(life.state()).toBe("following");
+  await life.end("follow", { ...life.served, handed: [] });
+  expect(life.state()).toEqual({ held: "claiming" });
+  await life.serve();
+  expect(life.said).toEqual(["isLed", "follow", "claim", "serve"]);
+});
+
+test("stands by for a pool that other pickers follow", async () => {
+  const life = live({ commits: 3, follows: true });
+  life.actor.send({ type: "lead" });
+  await life.end("isLed", true);
+  await life.end("follow", undefined);
+  expect(life.state()).toBe("standingBy");
+});
+
+test("tells its follower when the leader of the pool leaves", async () => {
+  const life = live({ commits: 3, follows: true });
+  life.actor.send({ type: "lead" });
+  await life.end("isLed", true);
+  const leaving = vi.spyOn(life.actor.getSnapshot().context.follower, "leaving");
+  const successor = {} as never;
+  life.actor.send({ type: "leaving", successor });
+  expect(leaving).toHaveBeenCalledWith(successor);
+  expect(life.state()).toBe("following");
+});
+
+test("succeeds a leader that leaves before it was followed: folds at once, and claims without asking", async () => {
+  const life = live({ commits: 3, follows: true });
+  life.actor.send({ type: "lead" });
   life.actor.send({ type: "leaving", successor: {} as never });
   expect(life.state()).toBe("inheriting");
   expect(phaseOf(life.actor.getSnapshot())).toMatchObject({ name: "getting it from its leader" });
@@ -179,7 +224,7 @@ test("succeeds a leader that leaves: folds at once, and claims without asking wh
 });
 
 test("asks before it claims if the leader that it should succeed has died", async () => {
-  const life = live({ commits: 3 });
+  const life = live({ commits: 3, follows: true });
   life.actor.send({ type: "lead" });
   life.actor.send({ type: "leaving", successor: {} as never });
   await life.end("inherit", life.served);
@@ -187,7 +232,7 @@ test("asks before it claims if the leader that it should succeed has died", asyn
 });
 
 test("stands by when another picker succeeds the leader, or leads the pool already", async () => {
-  const life = live({ commits: 3 });
+  const life = live({ commits: 3, follows: true });
   life.actor.send({ type: "lead" });
   life.actor.send({ type: "leaving", successor: {} as never });
   await life.end("inherit", undefined);
@@ -197,6 +242,13 @@ test("stands by when another picker succeeds the leader, or leads the pool alrea
   life.actor.send({ type: "noticed", term: 5 });
   expect(life.state()).toBe("standingBy");
   expect(inheriting.isCut()).toBe(true);
+});
+
+test("succeeds no leader of a pool that other pickers follow", async () => {
+  const life = live({ commits: 3 });
+  life.actor.send({ type: "lead" });
+  life.actor.send({ type: "leaving", successor: {} as never });
+  expect(life.state()).toBe("asking");
 });
 
 test("passes on a request to open a pool whose leader is fenced before it has answered", async () => {

@@ -5,14 +5,16 @@ import { isRefusal } from "../../protocol/refusal.ts";
 import type { LeaderVerb, PoolVerb } from "../../protocol/verbs.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
 import { keyOf } from "../../runtime/secrets.ts";
-import type { Leader } from "../../services/picker/leader.ts";
+import { foldLedger } from "../../services/picker/fold.ts";
+import { Leader } from "../../services/picker/leader.ts";
+import type { LeaderPorts } from "../../services/picker/leader-ports.ts";
 import type { Kept, Seen } from "../../services/picker/pool-time.ts";
 import { Requests } from "../../services/picker/requests.ts";
-import { foldedLeader } from "../kit/leader.ts";
 import { loopbackAllowed } from "../kit/outbound.ts";
 import type { Seeded } from "../kit/seed.ts";
 import { SimBroker } from "./broker.ts";
 import { chanceOf } from "./chance.ts";
+import { SimFollower } from "./follower.ts";
 import { Life } from "./life.ts";
 import type { Document, Physics } from "./setting.ts";
 import { SimSnapshots } from "./snapshots.ts";
@@ -79,6 +81,8 @@ export class SimService {
   #kept: Kept | undefined;
   /** A process that followed the last leader, and claims next. */
   #follower: { life: Life; seen: Seen } | undefined;
+  /** Undefined in two of three runs, because following takes time. */
+  #following: SimFollower | undefined;
   #born = 0;
   /** Callbacks that wait until a process leads. */
   #rising: (() => void)[] = [];
@@ -107,7 +111,12 @@ export class SimService {
     this.broker = new SimBroker({
       world: given.world,
       chance: chanceOf(given.seed, "broker"),
-      events: { onStored: (commit) => given.onlooker.stored(commit) },
+      events: {
+        onStored: (commit) => {
+          this.#following?.add(commit);
+          given.onlooker.stored(commit);
+        },
+      },
     });
   }
 
@@ -223,7 +232,7 @@ export class SimService {
     const { broker } = this;
     const chance = chanceOf(this.#seed, "draws", this.#born);
     const secrets = this.#secretsOf(life);
-    const leader = await foldedLeader({
+    const ports: LeaderPorts = {
       pool,
       id: life.name,
       ledger: broker.ledgerOf(life),
@@ -247,8 +256,12 @@ export class SimService {
         // Its answers while it ends are still delivered.
         this.#world.after(0, () => this.#end(life));
       },
-    });
+    };
+    const folded = await foldLedger(ports);
     if (!life.alive) return;
+    const leader = new Leader(ports, (seen && this.#following?.instead(folded)) ?? folded);
+    // It must not fold what this leader decides, because they have one state now.
+    if (this.#seed % 3 === 0) this.#following = new SimFollower(pool, this.broker.ledger.commits);
     life.leader = leader;
     this.#watchTurns(life, leader);
     if (this.#setsClocks) this.#keepTime(life, leader);

@@ -1,0 +1,82 @@
+// The pickers that live, and which of them follow a pool: two beside its leader, by rendezvous hash. So each pool has its
+// followers without any agreement, pools spread evenly, and only a few move when a picker comes or goes.
+import { createHash } from "node:crypto";
+import type { Msg, Subscription } from "@nats-io/transport-node";
+import { pickerSubject } from "../../protocol/subjects.ts";
+import type { Bus } from "../../runtime/bus.ts";
+import type { Clock } from "../../runtime/clock.ts";
+
+interface Given {
+  /** Of this picker. */
+  id: string;
+  bus: Bus;
+  clock: Pick<Clock, "monotonic">;
+}
+
+/** What a picker says of itself, again and again. */
+interface Presence {
+  picker: string;
+  /** It has just come, and does not know the others. */
+  isNew?: true;
+  hasLeft?: true;
+}
+
+const followersMax = 2;
+const sayEveryMs = 1000;
+const silentMsMax = 3 * sayEveryMs;
+const subject = pickerSubject("crew");
+
+export class Crew {
+  readonly #given: Given;
+  /** When each of the others was heard last. */
+  readonly #heardOn = new Map<string, number>();
+  readonly #subscription: Subscription;
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(given: Given) {
+    this.#given = given;
+    const callback = (error: Error | null, message: Msg): void => {
+      if (error === null) this.#hear(message.json<Presence>()); // Only pickers send here.
+    };
+    this.#subscription = given.bus.nc.subscribe(subject, { callback });
+    this.#say({ isNew: true });
+    this.#timer = setInterval(() => this.#say({}), sayEveryMs);
+    this.#timer.unref();
+  }
+
+  /** Whether this picker holds the state of a pool that another picker leads. */
+  follows(pool: string, leader: string): boolean {
+    const { id, clock } = this.#given;
+    for (const [other, on] of this.#heardOn) if (clock.monotonic() - on > silentMsMax) this.#heardOn.delete(other);
+    return followersOf(pool, { leader, pickers: [id, ...this.#heardOn.keys()] }).includes(id);
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#subscription.unsubscribe();
+    this.#say({ hasLeft: true });
+  }
+
+  #hear({ picker, isNew, hasLeft }: Presence): void {
+    const { id, clock } = this.#given;
+    if (picker === id) return;
+    if (hasLeft === true) this.#heardOn.delete(picker);
+    else this.#heardOn.set(picker, clock.monotonic());
+    if (isNew === true) this.#say({});
+  }
+
+  #say(more: Partial<Presence>): void {
+    const { id, bus } = this.#given;
+    if (bus.up && !bus.nc.isClosed()) bus.nc.publish(subject, JSON.stringify({ picker: id, ...more }));
+  }
+}
+
+/** The first is the next leader, if it lives. */
+export function followersOf(pool: string, given: { leader: string; pickers: readonly string[] }): string[] {
+  return given.pickers
+    .filter((id) => id !== given.leader)
+    .map((id) => ({ id, weight: createHash("sha256").update(`${pool}\n${id}`).digest("hex") }))
+    .sort((a, b) => (a.weight < b.weight ? 1 : -1))
+    .slice(0, followersMax)
+    .map(({ id }) => id);
+}

@@ -1,0 +1,32 @@
+// Follows a ledger: reads each commit as it is stored, and keeps the indexes of the pool's proxies up to date.
+import { Fault } from "../../runtime/fault.ts";
+import type { Ledger } from "../../runtime/ledger.ts";
+import type { News } from "../../runtime/stream-news.ts";
+import { type Candidates, commonest } from "../../state-machines/candidates/candidates.ts";
+import type { Fold } from "./fold.ts";
+
+const retryMs = 200;
+
+/** Resolves when aborted. While the broker is away it waits. @throws Fault "stop-damaged" if the ledger is not whole. */
+export async function followOn(
+  { fold, ledger, candidates, news }: { fold: Fold; ledger: Pick<Ledger, "read">; candidates: Candidates; news: News },
+  signal: AbortSignal,
+): Promise<void> {
+  const { state } = fold;
+  while (!signal.aborted) {
+    const { mark } = news;
+    try {
+      await fold.readOn(ledger);
+      while (!signal.aborted && !candidates.isReady(commonest(state)) && candidates.build()) await turn();
+      if (!signal.aborted && state.opened) candidates.indexFor(commonest(state));
+      await news.after(mark, signal);
+    } catch (error) {
+      if (error instanceof Fault && error.code === "stop-damaged") throw error;
+      await new Promise((resolve) => setTimeout(resolve, retryMs));
+    }
+  }
+}
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
