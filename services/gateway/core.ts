@@ -13,6 +13,7 @@ import { Metrics } from "./metrics.ts";
 import { rememberingLookup } from "./names.ts";
 import { Pools } from "./pools.ts";
 import { type Ports, portsOver } from "./port.ts";
+import { Sessions } from "./sessions.ts";
 
 export interface CoreOptions {
   natsUrl: string;
@@ -63,6 +64,7 @@ export function coreOver(
     tunnelHttp: false,
   });
   const metrics = new Metrics();
+  const sessions = new Sessions();
   const leasings = new Map<string, Leasing>();
   const onProblem = (problem: Error): void => log.warn({ why: problem.message }, "a lease or an outcome had a problem");
   const leasingFor = (user: string): Leasing => {
@@ -71,7 +73,8 @@ export function coreOver(
     return known;
   };
   const pools = new Pools(() => service.pools());
-  const gateway = new Gateway({ pools, leasingFor, agents, tunnelling, metrics, log, via }, door, adopt);
+  service.onLeader(() => pools.forget());
+  const gateway = new Gateway({ pools, leasingFor, agents, tunnelling, metrics, sessions, log, via }, door, adopt);
   return {
     gateway,
     metrics,

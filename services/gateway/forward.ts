@@ -30,9 +30,10 @@ export interface Through {
 }
 
 /** Through any proxy of the pool. */
-export function throughPool({ agents, metrics }: GatewayPorts, routed: Routed): Through {
+export function throughPool(ports: GatewayPorts, routed: Routed): Through {
+  const { agents, metrics } = ports;
   const { leasing, pool, options } = routed;
-  const terms = termsOf(routed);
+  const terms = termsOf(ports, routed);
   const take = async (avoid: ReadonlySet<string>, signal: AbortSignal): Promise<Use> => {
     if (avoid.size > 0) metrics.retried();
     const waitMs = avoid.size === 0 ? options.waitMs : Math.min(options.waitMs, retryWaitMsMax);

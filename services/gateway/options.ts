@@ -9,6 +9,8 @@ import { invalid, type Refusal } from "../../protocol/refusal.ts";
 export interface Options {
   pool?: string;
   session?: string;
+  /** How long the session lives without a use. */
+  ttlMs?: number;
   labels: Labels;
   scheme?: Scheme;
   /** A proxy's id. */
@@ -24,6 +26,7 @@ const waitMsDefault = 10_000;
 const retriesDefault = 2;
 const retriesMax = 5;
 const usesMax = 999_999;
+const ttlSecondsMax = 9_999_999;
 
 const names = [
   "pool",
@@ -64,6 +67,8 @@ export function readOptions(
   const options = { ...defaults, ...fromName.options, ...fromHeaders.options, labels };
   if (options.proxy !== undefined && options.session !== undefined)
     return { refusal: invalid("proxy", "a session has its own proxy. Give one of the two") };
+  if (options.ttlMs !== undefined && options.session === undefined)
+    return { refusal: invalid("ttl", "is the lifetime of a session. Give the session as well") };
   return { options };
 }
 
@@ -151,7 +156,9 @@ function readOne({ name, value, field }: Given, options: Read): string | undefin
       options.session = value;
       return undefined;
     case "ttl":
-      return "cannot be given for a single session yet. Set session.ttlMs in the pool's policy";
+      if (!/^[1-9]\d{0,6}$/.test(value)) return `must be whole seconds from 1 to ${ttlSecondsMax}`;
+      options.ttlMs = Number(value) * 1000;
+      return undefined;
     case "country":
     case "city":
       return addLabel(options.labels, name, value);

@@ -8,9 +8,9 @@ export interface KnownPool {
   policy: Policy;
 }
 
-const ageMsMax = 100;
-/** A list of very many pools takes long: it is read in at most this share of the time. */
-const ageShareMin = 20;
+const ageMsMax = 25;
+/** A list of very many pools takes long: it is kept for so many times as long as it takes. */
+const ageShareMin = 5;
 
 export class Pools {
   readonly #read: () => Promise<readonly KnownPool[]>;
@@ -34,6 +34,11 @@ export class Pools {
       ) ??
       "default";
     return known.find((each) => each.pool === pool) ?? { pool, policy: defaultPolicy }; // A lease request will tell.
+  }
+
+  /** A pool has been opened, or has another leader. */
+  forget(): void {
+    this.#readAt = Number.NEGATIVE_INFINITY;
   }
 
   async #list(): Promise<readonly KnownPool[]> {

@@ -16,12 +16,15 @@ export interface Ports {
   for(user: string): Port;
   /** All open pools, with their policies. @throws Broken; an Error with the refusal's sentence. */
   pools(): Promise<PoolsReply["pools"]>;
+  /** Calls back when a pool has a new leader. */
+  onLeader(callback: () => void): void;
 }
 
 export function portsOver(bus: Bus): Ports {
   /** By pool: requests without an answer. */
   const unanswered = new Map<string, Set<(error: Broken) => void>>();
   const terms = new Map<string, number>();
+  const leaderCallbacks: (() => void)[] = [];
   bus.nc.subscribe(noticeSubjects, {
     callback(error, message) {
       if (error !== null) return;
@@ -29,6 +32,7 @@ export function portsOver(bus: Bus): Ports {
       const term = termIn(message.string());
       if (term === undefined || term <= (terms.get(pool) ?? 0)) return;
       terms.set(pool, term);
+      for (const callback of leaderCallbacks) callback();
       for (const cut of unanswered.get(pool) ?? []) cut(new Broken("no-leader", `The pool ${pool} has a new leader.`));
     },
   });
@@ -107,6 +111,7 @@ export function portsOver(bus: Bus): Ports {
       },
       close: async () => {}, // The connection is shared.
     }),
+    onLeader: (callback) => void leaderCallbacks.push(callback),
     async pools() {
       const reply = await send(poolListSubject, "{}", { timeoutMs: poolMs });
       if (isRefusal(reply)) throw new Error(reply.message);

@@ -13,6 +13,7 @@ import type { Leasing } from "./leasing.ts";
 import type { Kind, Metrics } from "./metrics.ts";
 import type { Options } from "./options.ts";
 import type { KnownPool, Pools } from "./pools.ts";
+import type { Sessions } from "./sessions.ts";
 
 export interface GatewayPorts {
   pools: Pools;
@@ -20,6 +21,7 @@ export interface GatewayPorts {
   agents: Agents;
   tunnelling: Tunnelling & { outbound: Outbound };
   metrics: Metrics;
+  sessions: Sessions;
   log: Logger;
   /** The pseudonym in `Via`. Undefined: no `Via` is added. */
   via: string | undefined;
@@ -49,8 +51,10 @@ export async function route(ports: GatewayPorts, admitted: Admitted): Promise<Ro
 }
 
 /** Which proxies the request may go through. */
-export function termsOf({ options, target, policy }: Routed): FetchLease & { proxyId?: string } {
-  const { session, labels, scheme, proxy } = options;
+export function termsOf(ports: GatewayPorts, routed: Routed): FetchLease & { proxyId?: string } {
+  const { options, target, policy } = routed;
+  const { labels, scheme, proxy } = options;
+  const session = sessionOf(ports, routed);
   const { strategy } = policy;
   return {
     ...(session === undefined ? {} : { session }),
@@ -60,6 +64,15 @@ export function termsOf({ options, target, policy }: Routed): FetchLease & { pro
     // Only this strategy chooses by it. Otherwise each target would have blocks of its own.
     ...(strategy.kind === "bandit" && strategy.by === "target" ? { target: target.host } : {}),
   };
+}
+
+function sessionOf(
+  { sessions }: GatewayPorts,
+  { user: { name: user }, pool, policy, options: { session, ttlMs } }: Routed,
+): string | undefined {
+  // A pool forgets its sessions by itself: a longer lifetime cannot be given here.
+  if (session === undefined || ttlMs === undefined || ttlMs >= policy.session.ttlMs) return session;
+  return sessions.nameFor({ user, pool, session, ttlMs }, performance.now());
 }
 
 /** A session and a named proxy keep to their proxy: the same one is tried again, or none. */

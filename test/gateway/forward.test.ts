@@ -2,6 +2,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { Sessions } from "../../services/gateway/sessions.ts";
 import { deadPort, startLabProxy } from "../client/lab.ts";
 import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
 import { eventually } from "../kit/poll.ts";
@@ -181,6 +182,8 @@ describe("a refused request", () => {
     for (const [login, field] of [
       ["x-wait-61:", "wait"],
       ["x-session-a-session-b:", "session"],
+      ["x-ttl-5:", "ttl"],
+      ["x-session-a-ttl-0:", "ttl"],
       ["pool-:", "pool"],
       ["x-retries-6:", "retries"],
     ] as const) {
@@ -289,6 +292,17 @@ describe("options", () => {
       { pool: "default", labels: { country: "us", isp: "acme" } },
     ]);
   });
+});
+
+test("a session with a lifetime of its own has another name when it was not used for so long", () => {
+  const sessions = new Sessions();
+  const nameAt = (now: number, pool = "p"): string =>
+    sessions.nameFor({ user: "u", pool, session: "s", ttlMs: 1000 }, now);
+  expect([nameAt(0), nameAt(900), nameAt(1900), nameAt(0, "q")]).toEqual(["s", "s", "s", "s"]);
+  const second = nameAt(2901);
+  expect(second).toMatch(/^s~[\w-]{8}$/);
+  expect([nameAt(3000), nameAt(3900)]).toEqual([second, second]);
+  expect(nameAt(5000)).not.toBe(second);
 });
 
 describe("a message that two readers could read in two ways", () => {

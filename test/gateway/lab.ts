@@ -112,7 +112,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
   const log = pino({ level: "silent" });
   const trust = { proxyCa: loopbackTls.cert, targetCa: loopbackTls.cert };
   const door = { needsKey, userOf: (key: string) => users[key] };
-  const service = { for: portFor, pools: async () => pools };
+  const service = { for: portFor, pools: async () => pools, onLeader: () => {} };
   const gateway = await startGateway({
     ...{ host: "127.0.0.1", port: 0, log },
     open: async (adopt) => coreOver(service, { door, outboundAllow, via, log, trust }, adopt),

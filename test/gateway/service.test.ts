@@ -117,6 +117,29 @@ describe("curl", () => {
   test("the reverse path", () => uses(1, () => run("curl", "-sS", `${gateway}/-/http/${new URL(plain).host}/r`)));
 });
 
+test("the target's host names the pool, a session keeps its proxy, and an unknown pool is answered 502", async () => {
+  await call("PUT", "pools/by-host", { policy: { hosts: ["127.0.0.1"], gateway: { tunnelUses: "once" } } });
+  await call("POST", "pools/by-host/proxies", { proxies: [proxies[0]?.url ?? ""] });
+  // The gateway looks at the pools every few milliseconds.
+  await eventually(async () => {
+    expect(await curl("-o", "/dev/null", "-w", "%{http_code}", `${plain}/`)).toMatchObject({ stdout: "200" });
+    expect(await succeeded("by-host")).toBeGreaterThan(0);
+  });
+  const named = await curl("-U", "pool-nowhere:", "-w", "%{http_code}", `${plain}/`);
+  expect(named.stdout).toMatch(/"unknown-pool"[\s\S]*502$/);
+  const texts = await Promise.all([1, 2, 3].map(() => curl("-U", "pool-default-session-one-ttl-60:", `${secure}/`)));
+  expect(new Set(texts.map(({ stdout }) => stdout)).size).toBe(1);
+  await fetch(`${remuda.httpUrl}/v1/pools/by-host`, { method: "DELETE" });
+  await eventually(async () => expect((await curl("-w", "%{http_code}", `${plain}/`)).stdout).toMatch(/200$/));
+});
+
+test("metrics are at both ports", async () => {
+  for (const url of [gateway, remuda.httpUrl])
+    expect(await (await fetch(`${url}/metrics`)).text()).toMatch(
+      /^remuda_gateway_requests_total\{.*kind="connect".*\} /m,
+    );
+});
+
 describe("other clients", () => {
   async function counted(act: () => Promise<void>): Promise<void> {
     arrived = [];
