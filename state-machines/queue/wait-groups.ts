@@ -137,7 +137,7 @@ export class WaitGroups implements Queue {
     const state = this.#state;
     const session = group.session === undefined ? undefined : state.sessions.get(group.session);
     group.exit = (session && state.proxies.get(session.proxyId)?.account) ?? null;
-    if (group.exit !== null) addTo(this.#ofExit, group.exit, group); // Also if it does not match now: it may match later.
+    if (group.exit !== null) addTo(this.#ofExit, group.exit, group); // Even if it does not match now: it may match later.
     const proxy = proxyOfSession(state, group.session, group.bounds);
     if (proxy === undefined) {
       this.#setOpen(group, true);

@@ -7,37 +7,37 @@ const TIMEOUT_MS = 20_000;
 const EVERY_MS = 20;
 
 /**
- * Calls `check` until it does not throw, and returns what it returned. After `timeoutMs` throws an error whose message
- * ends with the last error message and whose `cause` is that error message; a check that hangs is given up then, too.
+ * Calls `check` until it does not throw, and returns its result. After `timeoutMs` throws an error: its message ends
+ * with that of the check's last error, which is its `cause`. A check that hangs is given up then, too.
  */
 export async function eventually<T>(
   check: () => T | Promise<T>,
   { timeoutMs = TIMEOUT_MS, everyMs = EVERY_MS }: { timeoutMs?: number; everyMs?: number } = {},
 ): Promise<T> {
   const deadline = performance.now() + timeoutMs;
-  let errorMessage: unknown = new Error("the check never answered");
+  let lastError: unknown = new Error("the check never answered");
   for (;;) {
     const leftMs = deadline - performance.now();
     const outcome = await firstOf(check, Math.max(leftMs, everyMs));
     if (outcome.kind === "so") return outcome.value;
-    if (outcome.kind === "not so") errorMessage = outcome.errorMessage;
+    if (outcome.kind === "not so") lastError = outcome.lastError;
     if (performance.now() + everyMs > deadline) {
-      const why = errorMessage instanceof Error ? errorMessage.message : String(errorMessage);
-      throw new Error(`the condition did not hold within ${timeoutMs} ms: ${why}`, { cause: errorMessage });
+      const why = lastError instanceof Error ? lastError.message : String(lastError);
+      throw new Error(`the condition did not hold within ${timeoutMs} ms: ${why}`, { cause: lastError });
     }
     await sleep(everyMs);
   }
 }
 
-type Outcome<T> = { kind: "so"; value: T } | { kind: "not so"; errorMessage: unknown } | { kind: "hung" };
+type Outcome<T> = { kind: "so"; value: T } | { kind: "not so"; lastError: unknown } | { kind: "hung" };
 
 async function firstOf<T>(check: () => T | Promise<T>, hungAfterMs: number): Promise<Outcome<T>> {
   const timer = new AbortController();
   const answered = (async (): Promise<Outcome<T>> => {
     try {
       return { kind: "so", value: await check() };
-    } catch (errorMessage) {
-      return { kind: "not so", errorMessage };
+    } catch (lastError) {
+      return { kind: "not so", lastError };
     }
   })();
   const hung = sleep<Outcome<T>>(hungAfterMs, { kind: "hung" }, { signal: timer.signal });

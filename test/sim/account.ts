@@ -50,7 +50,7 @@ export interface BookLease {
   request: RecordedRequest;
   /** The token given with it. */
   tokenId: string | undefined;
-  /** Its uses count from the grant; of one that was granted so, the target may see more than the limit. */
+  /** Its uses count from the grant; of such uses the target may see more than the limit. */
   fromGrant: boolean;
   wasFromGrant: boolean;
   /** The grace that it was granted with. */
