@@ -9,7 +9,7 @@ export interface KnownPool {
 }
 
 const ageMsMax = 25;
-/** A list of very many pools takes long: it is kept for so many times as long as it takes. */
+/** Listing very many pools takes long, so a list is kept for this many times the duration of the listing. */
 const ageShareMin = 5;
 
 export class Pools {

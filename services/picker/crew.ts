@@ -1,5 +1,5 @@
-// The pickers that live, and which of them follow a pool: two beside its leader, by rendezvous hash. So each pool has its
-// followers without any agreement, pools spread evenly, and only a few move when a picker comes or goes.
+// The running pickers, and those of them that follow a pool: two beside its leader, by rendezvous hash. So each pool
+// has its followers without any agreement, pools spread evenly, and only a few move when a picker comes or goes.
 import { createHash } from "node:crypto";
 import type { Msg, Subscription } from "@nats-io/transport-node";
 import { pickerSubject } from "../../protocol/subjects.ts";
@@ -13,7 +13,7 @@ interface Given {
   clock: Pick<Clock, "monotonic">;
 }
 
-/** What a picker says of itself, again and again. */
+/** A picker's repeated message about itself. */
 interface Presence {
   picker: string;
   /** It has just come, and does not know the others. */

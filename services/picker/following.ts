@@ -7,7 +7,9 @@ import type { Fold } from "./fold.ts";
 
 const retryMs = 200;
 
-/** Resolves when aborted. While the broker is away it waits. @throws Fault "stop-damaged" if the ledger is not whole. */
+/**
+ * Resolves when aborted. While the broker is away it waits. @throws Fault "stop-damaged" if the ledger is not whole.
+ */
 export async function followOn(
   { fold, ledger, candidates, news }: { fold: Fold; ledger: Pick<Ledger, "read">; candidates: Candidates; news: News },
   signal: AbortSignal,

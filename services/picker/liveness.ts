@@ -42,7 +42,7 @@ const hungAfter = 3;
 const gonePauseMs = 50;
 /** How often to look whether the process of a leader lives. */
 const watchMs = 40;
-/** A question that needs no answer but that the process is there. */
+/** A question that only shows whether the process is there. */
 const onlyAlive = "?";
 /** Pools that are looked at within this time share a question. */
 const sharedMs = 150;

@@ -1,4 +1,4 @@
-// The steps in the life of a pool (pool-life.ts) that take their time.
+// The steps in the life of a pool (pool-life.ts) that take time.
 import { fromPromise } from "xstate";
 import type { Fault } from "../../runtime/fault.ts";
 import type { Restarts } from "../../runtime/restarts.ts";

@@ -92,7 +92,7 @@ async function probe(nc: NatsConnection, end: () => void): Promise<Run> {
   subscription.unsubscribe();
   const gaps = granted.slice(1).map((on, i) => on - granted[i]!); // One less than there are grants.
   return {
-    // What was under way when the signal was sent is answered at once.
+    // Requests that were under way at the signal are answered at once.
     nextMs: Math.max(...gaps.filter((_, i) => granted[i + 1]! > endedOn)),
     gapMs: Math.max(...gaps),
     sent,
