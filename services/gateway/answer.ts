@@ -1,5 +1,6 @@
 // Answers of the gateway itself: their status, their JSON body, and `Proxy-Status` (docs/protocol.md §8.4, RFC 9209).
 import { RemudaFault, RemudaRefusal } from "../../client/fault.ts";
+import { Broken } from "../../client/port.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { codeOf, ProxyFailure, phaseOf, TargetNameFailure } from "../../transport/failure.ts";
 
@@ -41,6 +42,7 @@ export function targetForbidden(message: string): Answer {
 export function answerTo(error: unknown): Answer {
   if (error instanceof RemudaRefusal) return refused(error);
   if (error instanceof RemudaFault) return faulty(error);
+  if (error instanceof Broken) return faulty({ code: error.why, message: error.message });
   if (codeOf(error) === "ERR_NOT_ALLOWED") return targetForbidden(messageOf(error));
   const failed = failureOf(error);
   return { ...failed, refusal: refuse("unavailable", failed.message, { retryAfterMs: retryAfterMsDefault }) };
@@ -86,7 +88,7 @@ function refused(error: RemudaRefusal): Answer {
 }
 
 /** A bound of this gateway, or no service. */
-function faulty({ code, message }: RemudaFault): Answer {
+function faulty({ code, message }: { code: string; message: string }): Answer {
   const isFull = code === "queue-full";
   const refusal = refuse(isFull ? "overloaded" : "unavailable", message, { retryAfterMs: retryAfterMsDefault });
   return { status: 503, refusal, error: isFull ? "connection_limit_reached" : "proxy_internal_error", socks: 1 };

@@ -204,6 +204,12 @@ describe("a refused request", () => {
     expect(seen).toEqual([]);
   });
 
+  test("is answered 503 while no service answers", async () => {
+    const alone = await begun({ proxies: [first.url], isAway: true });
+    const { status, headers, body } = await ask(alone, `${site}/`);
+    expect([status, headers["retry-after"], JSON.parse(body).code]).toEqual([503, "1", "unavailable"]);
+  });
+
   test.each([
     ["https://example.com/", 400],
     ["ftp://example.com/", 400],

@@ -3,7 +3,7 @@
 import { request as httpRequest, type IncomingMessage, type OutgoingHttpHeaders } from "node:http";
 import { connect as connectTcp, type Socket } from "node:net";
 import { pino } from "pino";
-import type { Port } from "../../client/port.ts";
+import { Broken, type Port } from "../../client/port.ts";
 import { defaultPolicy, type Policy } from "../../events/policy.ts";
 import type { Refusal } from "../../protocol/refusal.ts";
 import type { UserRole } from "../../protocol/verbs.ts";
@@ -41,6 +41,8 @@ export interface LabOptions {
   /** The most uses that a lease has. */
   usesMax?: number;
   via?: string;
+  /** No picker answers. */
+  isAway?: boolean;
 }
 
 export const loopback = { hosts: [], blocks: [["127.0.0.0", 8]] as const };
@@ -112,7 +114,11 @@ export async function startLab(options: LabOptions): Promise<Lab> {
   const log = pino({ level: "silent" });
   const trust = { proxyCa: loopbackTls.cert, targetCa: loopbackTls.cert };
   const door = { needsKey, userOf: (key: string) => users[key] };
-  const service = { for: portFor, pools: async () => pools, onLeader: () => {} };
+  const listed = async () => {
+    if (options.isAway === true) throw new Broken("no-leader", "No service answers.");
+    return pools;
+  };
+  const service = { for: portFor, pools: listed, onLeader: () => {} };
   const gateway = await startGateway({
     ...{ host: "127.0.0.1", port: 0, log },
     open: async (adopt) => coreOver(service, { door, outboundAllow, via, log, trust }, adopt),
