@@ -64,20 +64,22 @@ export class Gate {
     this.#ports = ports;
   }
 
-  /** Resolves when every request that a client sends from now on comes here. */
+  /** Resolves when every request that a client sends from now on comes here. Rejects if the connection goes down. */
   subscribe(): Promise<void> {
     const { pool, responder, front } = this.#ports;
     if (this.#isOver) return Promise.resolve();
-    if (this.#subscribed === undefined) {
-      for (const verb of verbsBy("leader")) {
-        const admits = (unread: Unread): boolean => this.#admits(verb, unread);
-        // In a hand-over the gates compare which requests have come to them, so none may wait before a gate.
-        const rejects = (unread: Unread): void => this.#hall?.rejects(unread);
-        const endpoint = { name: verb, subject: requestSubject(verb, pool), mayWait: false, admits, rejects };
-        this.#subscriptions.push(responder.serve(endpoint, (asked) => this.#came(verb, asked)));
-      }
-      this.#subscribed = front.nc.flush();
+    if (this.#subscribed !== undefined) return this.#subscribed;
+    for (const verb of this.#subscriptions.length === 0 ? verbsBy("leader") : []) {
+      const admits = (unread: Unread): boolean => this.#admits(verb, unread);
+      // In a hand-over the gates compare which requests have come to them, so none may wait before a gate.
+      const rejects = (unread: Unread): void => this.#hall?.rejects(unread);
+      const endpoint = { name: verb, subject: requestSubject(verb, pool), mayWait: false, admits, rejects };
+      this.#subscriptions.push(responder.serve(endpoint, (asked) => this.#came(verb, asked)));
     }
+    this.#subscribed = front.nc.flush();
+    this.#subscribed.catch(() => {
+      this.#subscribed = undefined;
+    });
     return this.#subscribed;
   }
 

@@ -146,7 +146,6 @@ export class Successor {
   readonly #estate = Promise.withResolvers<void>();
   readonly #noted: string[] = [];
   readonly #waiting: Handed[] = [];
-  #subscription: Subscription | undefined;
   #onChosen: () => Promise<void> = async () => {};
 
   constructor(given: Given & { pool: string; respond: (answer: object) => void }) {
@@ -162,18 +161,20 @@ export class Successor {
     const { bus, id, pool, respond } = this.#given;
     this.#onChosen = onChosen;
     const callback = (error: Error | null, message: Msg): void => {
-      if (error === null && isInbox(message.reply)) void this.#hear(message);
+      // If a connection goes down, the leader gets no answer, and hands nothing over.
+      if (error === null && isInbox(message.reply)) this.#hear(message).catch(() => {});
     };
-    this.#subscription = bus.nc.subscribe(takingSubject(id, pool), { callback });
-    await bus.nc.flush();
-    respond({ picker: id });
-    const isChosen = await within(chosenMsMax, this.#chosen.promise);
-    const isGiven = isChosen && (await within(estateMsMax, this.#estate.promise));
-    return { isChosen, estate: isGiven ? { noted: this.#noted, waiting: this.#waiting } : undefined };
-  }
-
-  end(): void {
-    this.#subscription?.unsubscribe();
+    const subscription = bus.nc.subscribe(takingSubject(id, pool), { callback });
+    try {
+      await bus.nc.flush();
+      respond({ picker: id });
+      const isChosen = await within(chosenMsMax, this.#chosen.promise);
+      const isGiven = isChosen && (await within(estateMsMax, this.#estate.promise));
+      return { isChosen, estate: isGiven ? { noted: this.#noted, waiting: this.#waiting } : undefined };
+    } finally {
+      // It must not accept an estate that comes too late: the leader would not refuse the requests that wait.
+      subscription.unsubscribe();
+    }
   }
 
   async #hear(message: Msg): Promise<void> {
@@ -195,18 +196,14 @@ export async function inherit(
   prepared: Prepared,
   { successor, signal }: { successor: Successor; signal: AbortSignal },
 ): Promise<Served | undefined> {
-  try {
-    const { isChosen, estate } = await successor.succeed(() => prepared.gate.subscribe());
-    if (!isChosen || signal.aborted) return undefined;
-    // The leader may have decided any of them.
-    if (estate === undefined) prepared.gate.clear();
-    else prepared.gate.drop(estate.noted);
-    await prepared.readOn();
-    const served = await prepared.finish();
-    return estate === undefined ? served : { ...served, handed: estate.waiting };
-  } finally {
-    successor.end();
-  }
+  const { isChosen, estate } = await successor.succeed(() => prepared.gate.subscribe());
+  if (!isChosen || signal.aborted) return undefined;
+  // The leader may have decided any of them.
+  if (estate === undefined) prepared.gate.clear();
+  else prepared.gate.drop(estate.noted);
+  await prepared.readOn();
+  const served = await prepared.finish();
+  return estate === undefined ? served : { ...served, handed: estate.waiting };
 }
 
 /** Calls back when the leader of a pool looks for a successor. */
