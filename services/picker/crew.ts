@@ -44,8 +44,8 @@ export class Crew {
     this.#timer.unref();
   }
 
-  /** Whether this picker holds the state of a pool that another picker leads. */
-  follows(pool: string, leader: string): boolean {
+  /** Whether this picker holds the state of a pool that another picker leads. @param leader undefined: not known. */
+  follows(pool: string, leader: string | undefined): boolean {
     const { id, clock } = this.#given;
     for (const [other, on] of this.#heardOn) if (clock.monotonic() - on > silentMsMax) this.#heardOn.delete(other);
     return followersOf(pool, { leader, pickers: [id, ...this.#heardOn.keys()] }).includes(id);
@@ -72,7 +72,7 @@ export class Crew {
 }
 
 /** The first is the next leader, if it lives. */
-export function followersOf(pool: string, given: { leader: string; pickers: readonly string[] }): string[] {
+export function followersOf(pool: string, given: { leader: string | undefined; pickers: readonly string[] }): string[] {
   return given.pickers
     .filter((id) => id !== given.leader)
     .map((id) => ({ id, weight: createHash("sha256").update(`${pool}\n${id}`).digest("hex") }))

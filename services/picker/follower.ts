@@ -63,12 +63,13 @@ export class Follower {
         const successor = this.#successor;
         this.#successor = undefined;
         if (successor !== undefined) served = await inherit(prepared, { successor, signal });
-        else if (!isWanted()) return undefined;
         else {
           // A question to a process that is dying gets no answer.
           const led = await (isGone ? isLed() : this.#orWoken(isLed()));
           if (led === false) served = await takenOver(prepared);
           if (led === true) {
+            // Not while the pool may have no leader: this picker is the one that holds its state.
+            if (!isWanted()) return undefined;
             isGone = false;
             await this.#orWoken(pause(askMs, over));
           }

@@ -75,8 +75,7 @@ export class Peers {
 
   /** Whether this picker should follow a pool that another one leads. */
   follows(pool: string): boolean {
-    const leader = this.#liveness.leaderOf(pool);
-    return leader !== undefined && this.#crew.follows(pool, leader);
+    return this.#crew.follows(pool, this.#liveness.leaderOf(pool));
   }
 
   /** Calls back when the process of the pool's leader is gone, until the returned function is called. */

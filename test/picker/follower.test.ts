@@ -87,9 +87,21 @@ test("succeeds a leader that leaves, and goes on following if another picker is 
   expect(said).toEqual(["ended", "readOn", "finish", "ended", "off"]);
 });
 
+test("keeps the state while the pool may have no leader, though it is not wanted any more", async () => {
+  const { asked, gone, wanted, served, settle } = follow();
+  await settle();
+  wanted.is = false;
+  gone.tell();
+  await settle();
+  asked[1]?.(false);
+  expect(await served).toEqual({ pool: "shop", handed: [] });
+});
+
 test("ends if it is not wanted any more, or if it cannot follow", async () => {
   const first = follow();
+  await first.settle();
   first.wanted.is = false;
+  first.asked[0]?.(true);
   expect(await first.served).toBeUndefined();
   expect(first.said).toEqual(["off", "end"]);
   const second = follow();

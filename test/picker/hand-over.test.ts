@@ -89,6 +89,24 @@ function probe(pool: string) {
   };
 }
 
+// First, because the pickers of later tests lead the pools of earlier ones, too.
+test("takes over from a leader that dies, and reads nothing of the ledger that it has read before", async () => {
+  const first = await startPicker(["dies"]);
+  await openPool("dies");
+  const last = Number((await ask("pool.stats", "dies"))["sequence"]);
+  const read = vi.spyOn(JetStreamLedger.prototype, "read");
+  onTestFinished(() => read.mockRestore());
+  const second = await startPicker([]);
+  // It has read the last commit, and reads on.
+  const readAfter = (): number[] => read.mock.calls.map(([afterSeq]) => afterSeq);
+  await eventually(() => expect(readAfter()).toContain(last));
+  read.mockClear();
+  await first.die();
+  await eventually(async () => expect((await ask("pool.stats", "dies")).leader?.id).toBe(second.id));
+  expect(readAfter()).not.toContain(0);
+  expect(await ask("lease", "dies", rare)).toMatchObject({ password: "secret" });
+}, 30_000);
+
 test("hands a pool over: each request has one answer, none is refused, and those that wait keep their order", async () => {
   const first = await startPicker(["moves"]);
   await openPool("moves");
@@ -126,24 +144,6 @@ test("hands a pool over: each request has one answer, none is refused, and those
   expect(next).toMatchObject({ password: "secret", leaseId: expect.any(String) });
   await ask("release", "moves", { leaseId: next.leaseId, used: 0 });
   expect(await asked[1]).toMatchObject({ password: "secret" });
-}, 30_000);
-
-test("takes over from a leader that dies, and reads nothing of the ledger that it has read before", async () => {
-  const first = await startPicker(["dies"]);
-  await openPool("dies");
-  const last = Number((await ask("pool.stats", "dies"))["sequence"]);
-  const read = vi.spyOn(JetStreamLedger.prototype, "read");
-  onTestFinished(() => read.mockRestore());
-  const second = await startPicker([]);
-  // It has read the last commit, and reads on.
-  const readAfter = (): number[] => read.mock.calls.map(([afterSeq]) => afterSeq);
-  await eventually(() => expect(readAfter()).toContain(last));
-  read.mockClear();
-  await first.die();
-  await eventually(async () => expect((await ask("pool.stats", "dies")).leader?.id).toBe(second.id));
-  // It also takes over the pools of other tests.
-  expect(readAfter()).not.toContain(0);
-  expect(await ask("lease", "dies", rare)).toMatchObject({ password: "secret" });
 }, 30_000);
 
 test("answers all requests when no other picker runs, and refuses those that wait", async () => {
