@@ -74,17 +74,19 @@ test("succeeds a leader that leaves, and goes on following if another picker is 
   const waiting = [{ verb: "cancel", body: {} }];
   const successor = (isChosen: boolean): Successor =>
     ({
-      succeed: async () => ({ isChosen, estate: isChosen ? { noted: [], waiting } : undefined }),
-      end: () => said.push("ended"),
+      async succeed() {
+        said.push("succeed");
+        return { isChosen, estate: isChosen ? { noted: [], waiting } : undefined };
+      },
     }) as unknown as Successor;
   follower.leaving(successor(false));
   await settle();
-  expect(said).toEqual(["ended"]);
+  expect(said).toEqual(["succeed"]);
   asked.at(-1)?.(true);
   await settle();
   follower.leaving(successor(true));
   expect(await served).toEqual({ pool: "shop", handed: waiting });
-  expect(said).toEqual(["ended", "readOn", "finish", "ended", "off"]);
+  expect(said).toEqual(["succeed", "succeed", "readOn", "finish", "off"]);
 });
 
 test("keeps the state while the pool may have no leader, though it is not wanted any more", async () => {
