@@ -42,6 +42,7 @@ interface GatePorts {
 
 interface Kept {
   key: string;
+  bytes: number;
   pass: () => void;
 }
 
@@ -111,9 +112,10 @@ export class Gate {
   drop(noted: readonly string[]): void {
     const counts = new Map<string, number>();
     for (const key of noted) counts.set(key, (counts.get(key) ?? 0) + 1);
-    this.#kept = this.#kept.filter(({ key }) => {
+    this.#kept = this.#kept.filter(({ key, bytes }) => {
       const count = counts.get(key) ?? 0;
       counts.set(key, count - 1);
+      if (count > 0) this.#keptBytes -= bytes;
       return count <= 0;
     });
   }
@@ -152,7 +154,7 @@ export class Gate {
     return new Promise((resolve, reject) => {
       const waitedMs = (): number => Math.floor(performance.now() - cameOn);
       const pass = (): void => void this.take(verb, asked, waitedMs()).then(resolve, reject);
-      this.#kept.push({ key, pass });
+      this.#kept.push({ key, bytes: asked.bytes, pass });
     });
   }
 

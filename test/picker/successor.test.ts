@@ -66,3 +66,25 @@ test("a gate whose connection went down while it subscribed can be subscribed ag
   await gate.subscribe();
   expect(serve).toHaveBeenCalledTimes(subjects);
 });
+
+test("a gate has room again once it has dropped what the last leader took", async () => {
+  const gateOf = () => {
+    let first: { admits: (unread: object) => boolean; handle: (asked: object) => unknown } | undefined;
+    const serve = ({ admits }: { admits: never }, handle: never): Subscription => {
+      first ??= { admits, handle };
+      return { unsubscribe() {}, drain: async () => {} } as Subscription;
+    };
+    const whenDown = () => ({ promise: new Promise(() => {}), cancel() {} });
+    const front = { nc: { flush: async () => {} }, whenDown } as never;
+    return { gate: new Gate({ pool: "default", responder: { serve }, front }), served: () => first! };
+  };
+  const [leader, successor] = [gateOf(), gateOf()];
+  await Promise.all([leader.gate.subscribe(), successor.gate.subscribe()]);
+  const large = { inbox: "_INBOX.a", body: {}, bytes: 20 * 1024 ** 2, header: () => undefined, respond: () => {} };
+  leader.gate.note();
+  void leader.served().handle(large);
+  void successor.served().handle(large);
+  expect(successor.served().admits(large)).toBe(false);
+  successor.gate.drop(await leader.gate.shut());
+  expect(successor.served().admits(large)).toBe(true);
+});
