@@ -14,8 +14,8 @@ ENV NODE_ENV=production \
     REMUDA_ALIVE_FILE=/tmp/remuda-alive
 WORKDIR /app
 # A new volume takes its owner from the folder that it is mounted on, so each such folder is there, and `node`'s (uid 1000).
-RUN install -d -o node -g node -m 700 /data /services/nats /services/picker /services/api /services/sources \
-      /services/guest-token /services/audit /archive
+RUN install -d -o node -g node -m 700 /data /services/nats /services/picker /services/api /services/gateway \
+      /services/sources /services/guest-token /services/audit /archive
 COPY --from=packages /app/node_modules node_modules
 COPY package.json ./
 COPY events events

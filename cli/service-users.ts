@@ -16,8 +16,8 @@ export const loginsOf: Readonly<Record<string, readonly string[]>> = {
   audit: ["audit", "auditor"],
 };
 
-/** HTTP checks the keys of users by their hashes. It needs neither the keys nor the passwords for NATS. */
-const keysGoTo = "api";
+/** They check the keys of users by their hashes, and need neither the keys nor the passwords for NATS. */
+const keysGoTo = ["api", "gateway"];
 const withheld = "withheld";
 /** The user of the health check of the api's container. No other user can have this name. */
 export const healthUser = "health";
@@ -38,9 +38,9 @@ function usersFor(service: string, users: readonly User[]): readonly User[] {
   // The picker looks up the roles and quotas of the users that send requests. The sources service looks up their pools.
   const others = [...users.filter((user) => !logins.includes(user)), watcher()].map(withoutSecrets);
   if (service === "picker" || service === "sources") return [...logins.map(withoutKey), ...others];
-  if (service !== keysGoTo) return logins.map(withoutKey);
+  if (!keysGoTo.includes(service)) return logins.map(withoutKey);
   const keys = users.filter(hasKey).map((user) => ({ ...withoutHash(withHash(user)), password: withheld }));
-  return [...logins.map(withoutHash), ...keys, watcher()];
+  return [...logins.map(withoutHash), ...keys, ...(service === "api" ? [watcher()] : [])];
 }
 
 /** The api's file alone has its key. Other keys are there as hashes only. */

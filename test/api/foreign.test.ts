@@ -1,5 +1,7 @@
 // Which origins may send requests: those that a foreign web page makes a browser here send are all refused.
+import { readFileSync } from "node:fs";
 import { connect } from "node:net";
+import { join } from "node:path";
 import { text as content } from "node:stream/consumers";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { runCommand } from "../kit/command.ts";
@@ -83,7 +85,13 @@ test("reports a port in use in a sentence that names the variable", async () => 
 test("prints the HTTP address in `env`, even if its own variables are in the environment", async () => {
   const { dataDir, remuda, url } = service;
   const key = usersIn(dataDir).find(({ name }) => name === "client")?.key;
-  const expected = `REMUDA_NATS_URL=${remuda.natsUrlAs("client")}\nREMUDA_HTTP_URL=${url}\nREMUDA_HTTP_KEY=${key}\n`;
+  const { gatewayUrl } = JSON.parse(readFileSync(join(dataDir, "address.json"), "utf8"));
+  const expected = [
+    `REMUDA_NATS_URL=${remuda.natsUrlAs("client")}`,
+    `REMUDA_HTTP_URL=${url}`,
+    `REMUDA_GATEWAY_URL=${gatewayUrl}`,
+    `REMUDA_HTTP_KEY=${key}\n`,
+  ].join("\n");
   for (const natsUrl of [undefined, remuda.natsUrl, remuda.bareNatsUrl]) {
     expect((await runCommand(["env"], { dataDir, env: { REMUDA_NATS_URL: natsUrl } })).stdout).toBe(expected);
   }

@@ -118,7 +118,7 @@ test("new volumes belong to the user that runs there, on both sides", () => {
 
 test("exposes nothing to other machines, runs without privileges, and writes only to its volumes", () => {
   const published = services.flatMap(([, { ports = [] }]) => ports);
-  expect(published.length).toBe(2);
+  expect(published.length).toBe(3);
   for (const port of published) expect(port).toMatch(/^127\.0\.0\.1:/);
   for (const [name, service] of services)
     expect([name, service.read_only, service.cap_drop]).toEqual([name, true, ["ALL"]]);
@@ -154,6 +154,7 @@ test("lets out only the services that ask other sites", () => {
     picker: ["inside"],
     "default-pool": ["inside"],
     api: ["inside", "published"],
+    gateway: ["inside", "outside"],
     sources: ["inside", "outside"],
     "guest-token": ["inside", "outside"],
     audit: ["inside"],
@@ -162,14 +163,14 @@ test("lets out only the services that ask other sites", () => {
   for (const [name, { ports }] of services) {
     expect([name, ports !== undefined]).toEqual([
       name,
-      compose.services[name]?.networks?.includes("published") === true,
+      name === "gateway" || compose.services[name]?.networks?.includes("published") === true,
     ]);
   }
 });
 
 test("hands the allowed private addresses to each service that checks addresses", () => {
   const allowed = expect.stringMatching(/^\$\{REMUDA_OUTBOUND_ALLOW:-\}$/);
-  for (const name of ["picker", "sources", "guest-token"])
+  for (const name of ["picker", "gateway", "sources", "guest-token"])
     expect([name, compose.services[name]?.environment?.["REMUDA_OUTBOUND_ALLOW"]]).toEqual([name, allowed]);
 });
 

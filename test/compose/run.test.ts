@@ -26,7 +26,7 @@ import {
 
 const compose = readCompose();
 const uid = process.getuid?.() === 0 ? 1000 : undefined;
-const ports = { nats: 0, monitoring: 0, http: 0 };
+const ports = { nats: 0, monitoring: 0, http: 0, gateway: 0 };
 const running = new Map<string, ChildProcess>();
 let said = "";
 let place: string;
@@ -34,7 +34,7 @@ let place: string;
 beforeAll(async () => {
   place = await mkdtemp(join(tmpdir(), "compose-run-"));
   chmodSync(place, 0o755);
-  for (const name of ["nats", "monitoring", "http"] as const) ports[name] = await freePort();
+  for (const name of ["nats", "monitoring", "http", "gateway"] as const) ports[name] = await freePort();
   await buildImage();
   mkdirSync(join(place, "volumes"));
   for (const name of Object.keys(compose.volumes)) own(join(place, "volumes", name), 0o700);
@@ -221,7 +221,8 @@ function here(service: string, text: string): string {
     .replace(/^\/etc\/nats(?=\/)/, join(place, "etc"))
     .replace(/\/\/nats:4222$/, `//127.0.0.1:${ports.nats}`)
     .replace(/^(http:\/\/)api:7480$/, `$1127.0.0.1:${ports.http}`)
-    .replace(/^7480$/, String(ports.http));
+    .replace(/^7480$/, String(ports.http))
+    .replace(/^7481$/, String(ports.gateway));
 }
 
 const aliveFile = (service: string): string => join(place, "tmp", service);

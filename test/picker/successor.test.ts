@@ -69,14 +69,14 @@ test("a gate whose connection went down while it subscribed can be subscribed ag
 
 test("a gate has room again once it has dropped what the last leader took", async () => {
   const gateOf = () => {
-    let first: { admits: (unread: object) => boolean; handle: (asked: object) => unknown } | undefined;
-    const serve = ({ admits }: { admits: never }, handle: never): Subscription => {
-      first ??= { admits, handle };
+    const served: { admits: (unread: object) => boolean; handle: (asked: object) => unknown }[] = [];
+    const serve = ({ admits }: object & { admits?: unknown }, handle: unknown): Subscription => {
+      served.push({ admits, handle } as never);
       return { unsubscribe() {}, drain: async () => {} } as Subscription;
     };
     const whenDown = () => ({ promise: new Promise(() => {}), cancel() {} });
     const front = { nc: { flush: async () => {} }, whenDown } as never;
-    return { gate: new Gate({ pool: "default", responder: { serve }, front }), served: () => first! };
+    return { gate: new Gate({ pool: "default", responder: { serve }, front }), served: () => served[0]! };
   };
   const [leader, successor] = [gateOf(), gateOf()];
   await Promise.all([leader.gate.subscribe(), successor.gate.subscribe()]);
