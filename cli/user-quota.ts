@@ -48,7 +48,7 @@ export function addUserQuota(
   const command = user
     .command("quota")
     .description("change a user's quotas, or show them")
-    .argument("<name>", "a user that was added, client or operator")
+    .argument("<name>", "client, operator, or a user that was added")
     .option("--json", "print JSON");
   withQuotas(command, { mayEnd: true }).action(async (name: string, options: QuotaOptions & { json?: true }) => {
     const config = ports.config();

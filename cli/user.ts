@@ -94,7 +94,7 @@ export function addUsers(program: Command, config: () => Config): void {
   user
     .command("rotate")
     .description("give a user a new password and key, close its connections, and print its new settings")
-    .argument("<name>", "a user that was added, client, operator or auditor")
+    .argument("<name>", "client, operator, auditor, or a user that was added")
     .option("--host <name>", "the name or address by which the user reaches this machine", readHostName)
     .option("--json", "print JSON")
     .action(async (name: string, options: { host?: string; json?: true }) => {

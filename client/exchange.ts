@@ -53,7 +53,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #said: HeadFacts | undefined;
   #headMs: number | undefined;
   #bytes = 0;
-  /** Since when the reader of the body lets it wait, and how long it has done so before. */
+  /** Since when the reader of the body has paused, and for how long it had paused before. */
   #heldSince: number | undefined;
   #heldMs = 0;
   #over = false;
@@ -139,7 +139,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (this.#abort !== undefined) return;
     const { signal } = this.#passage.call;
     // Later, so that fetch sees the signal first and fails with its reason.
-    setImmediate(() => this.#end(signal?.reason instanceof Error ? signal.reason : new Error("It was given up.")));
+    setImmediate(() =>
+      this.#end(signal?.reason instanceof Error ? signal.reason : new Error("The request was aborted.")),
+    );
   }
 
   #caller(): Cut["by"] {

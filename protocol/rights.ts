@@ -24,7 +24,7 @@ import { type UserRole, userRoles, type Verb, verbsBy, verbsFor } from "./verbs.
 export interface Rights {
   account: string;
   publish: readonly string[];
-  /** Beside the user's own inbox, `_INBOX.<user>.>`. */
+  /** Besides the user's own inbox, `_INBOX.<user>.>`. */
   subscribe: readonly string[];
 }
 
@@ -111,11 +111,11 @@ export const rights = {
   auditor: { account: "AUDIT", publish: auditing, subscribe: [] },
 } as const satisfies Record<string, Rights>;
 
-/** The logins that every installation has. The role of each has its own name. */
+/** The logins that every installation has. Each login's role has the same name as the login. */
 export type Role = keyof typeof rights;
 export const roles = Object.keys(rights) as Role[]; // Its own keys.
 
-/** Those of the logins that act for users, in the terms of users' roles. They have a key for HTTP. */
+/** The users' roles of the logins that act for users. These logins have a key for HTTP. */
 export const rolesOfLogins: Readonly<Record<string, UserRole>> = { operator: "admin", client: "worker" };
 
 /**

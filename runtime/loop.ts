@@ -41,7 +41,7 @@ export interface Owner {
   fenced(): void;
   /**
    * A turn threw: a bug, or an impossible state. Nothing of it is stored.
-   * @param now.leads it is proven that no other leader has taken over until now.
+   * @param now.leads it is proven that no other leader has taken over so far.
    */
   broke(cause: unknown, now: { leads: boolean }): void;
   /** True: the commit in flight has no result for too long. False: it has a result again. */

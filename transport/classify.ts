@@ -66,7 +66,7 @@ function hung({ by, share, tookMs }: Cut): boolean {
   return by === "lease" || tookMs >= hungMsMin;
 }
 
-/** @param ms without the time for which its reader let it wait. */
+/** @param ms without the time in which its reader paused. */
 export function isDripping({ bytes, ms }: { bytes: number; ms: number }): boolean {
   return bytes * 1000 < dripBytesPerSecond * ms;
 }

@@ -278,7 +278,7 @@ function badRequestInside(): Refusal {
   return invalid("target", "inside a tunnel, requests go to the tunnel's own host and port");
 }
 
-/** As origin form, or in absolute form for the same place. */
+/** The path of a request in origin form, or in absolute form for the same host and port. */
 function pathInside(url: string, target: Target): string | undefined {
   if (url.startsWith("/")) return url;
   const absolute = readAbsolute(url);

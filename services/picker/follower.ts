@@ -83,7 +83,7 @@ export class Follower {
     }
   }
 
-  /** Undefined: it was woken before, or there is a successor to be. */
+  /** Undefined: it was woken first, or a leader looks for its successor. */
   async #orWoken<T>(work: Promise<T>): Promise<T | undefined> {
     if (this.#successor !== undefined) return undefined;
     const woken = new Promise<undefined>((resolve) => {

@@ -125,7 +125,7 @@ export class StreamWatch {
   }
 
   /**
-   * A stream that failed to write once takes no message until its server restarts. It neither refuses nor acknowledges
+   * A stream that failed to write once takes no messages until its server restarts. It neither refuses nor acknowledges
    * them. Only a purge shows the error, even a purge of nothing.
    */
   async #frozen({ bus, settings }: NeededStream, { config }: StreamInfo): Promise<string | undefined> {

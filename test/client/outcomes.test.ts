@@ -130,7 +130,7 @@ const cases: Record<string, Case> = {
   "nothing comes for `bodyTimeoutMs`": { target: send(`${head}half`), options: { fetch: { bodyTimeoutMs: 200 } } },
   "it drips past the lease's end": { target: drips, options: { leaseMs: 500 } },
   "it drips past the caller's time limit": { target: drips, init: () => ({ signal: AbortSignal.timeout(500) }) },
-  "the lease ends while its reader lets it wait": {
+  "the lease ends while the reader has paused": {
     target: floods,
     options: { leaseMs: 500 },
     read: () => sleep(700),

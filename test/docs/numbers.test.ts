@@ -69,7 +69,7 @@ const told: [page: string, words: string[]][] = [
       `\`intervalMs\` (${min(Number(strategyOf("time-based")["intervalMs"]))})`,
       `\`halfLifeMs\`, ${min(Number(bandit["halfLifeMs"]))}; \`by\`, \`"${String(bandit["by"])}"\`; \`slowMs\`, ${min(Number(bandit["slowMs"]))}`,
       candidatesBest === 8 && candidatesByLot === 1 ? "eight with the best mean and one drawn at random" : "others",
-      `Only the best ${lookedAtMax} there are checked`,
+      `looks at no more than the best ${lookedAtMax}`,
       `At most ${spaced(pairsMax)} pairs`,
     ],
   ],
