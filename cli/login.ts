@@ -50,11 +50,18 @@ interface KeyUser {
 export function usersOn(config: Config, url: string): Users | undefined {
   if (hasLogin(url) || (config.natsUsers === undefined && !isManaged(config, url))) return undefined;
   const current = currentUsers(usersFileOf(config));
+  let byName: Map<string, NonNullable<ReturnType<Users>>> | undefined;
+  // The picker asks for each request. Within one turn of the event loop, the file is looked at once.
   return (name) => {
-    const user = current().find((each) => each.name === name);
-    if (user === undefined) return undefined;
-    const { pools, quota } = user;
-    return { role: roleOf(user) ?? "admin", pools, quota };
+    if (byName === undefined) {
+      byName = new Map(
+        current().map((user) => [user.name, { role: roleOf(user) ?? "admin", pools: user.pools, quota: user.quota }]),
+      );
+      setImmediate(() => {
+        byName = undefined;
+      });
+    }
+    return byName.get(name);
   };
 }
 

@@ -37,7 +37,7 @@ const underWayMsMax = 30_000;
 /** The same, while requests of the group are rejected. */
 const atOnceMaxRejecting = 2;
 /** Reading a request of this size takes as long as reading a hundred small ones. */
-const largeBytes = 32 * 1024;
+export const largeBytes = 32 * 1024;
 /** Of large requests, in one second. Reading as much takes about a quarter of it. */
 const largeMax = { group: 16 * 1024 ** 2, all: 32 * 1024 ** 2 };
 /** Rejections that are answered, in one second. */

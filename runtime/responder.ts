@@ -5,7 +5,7 @@
 import { headers, type Msg, type MsgHdrs, type NatsConnection, type Subscription } from "@nats-io/transport-node";
 import type { Logger } from "pino";
 import { Defects } from "./defects.ts";
-import { Intake } from "./intake.ts";
+import { Intake, largeBytes } from "./intake.ts";
 
 /** @param Noted the parts of a request that may be logged; small, however large the request is. */
 export interface Contract<Noted> {
@@ -98,19 +98,21 @@ export class Responder<Noted = object> {
     const { name, subject, queue, mayWait = true, atOnceMax } = given;
     const counted = this.#counts.get(name) ?? { ...none };
     this.#counts.set(name, counted);
+    const served = { ...given, counted };
     const callback = (error: Error | null, message: Msg): void => {
       const inbox = message.reply;
       if (error !== null || !isInbox(inbox)) return;
       counted.requests++;
       const came = new Came(message, inbox);
+      if (!mayWait && came.bytes < largeBytes) return void this.#handle(came, served, handle);
       this.#intake.take({
         group: `${this.#contract.senderOf(came)} ${name}`,
         bytes: came.bytes,
         mayWait,
         atOnceMax,
         keep: () => came.keep(),
-        run: () => this.#handle(came, { ...given, counted }, handle),
-        reject: ({ isDropped }) => this.#reject(came, { ...given, counted }, isDropped),
+        run: () => this.#handle(came, served, handle),
+        reject: ({ isDropped }) => this.#reject(came, served, isDropped),
       });
     };
     return this.#nc.subscribe(subject, { callback, ...(queue === undefined ? {} : { queue }) });

@@ -112,10 +112,10 @@ export class Growth {
   }
 
   #add({ pending = 0, needed = 0 }: Partial<Demand>): void {
-    for (const each of [this.#own, this.#all]) {
-      each.pending += pending;
-      each.needed += needed;
-    }
+    this.#own.pending += pending;
+    this.#own.needed += needed;
+    this.#all.pending += pending;
+    this.#all.needed += needed;
   }
 }
 
