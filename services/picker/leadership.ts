@@ -231,7 +231,10 @@ export class Leadership {
     const led = this.#led(pool);
     if (led === undefined) {
       const answer = await this.#station.peers.ask(pool, asked, given);
-      const damage = isRefusal(answer) ? this.unusable().find((each) => each.pool === pool) : undefined;
+      // If the ledger is there and says that the pool is closed, its damage does not matter.
+      const isClosed = isRefusal(answer) && answer.code === "unknown-pool" && this.#names.has(pool);
+      const isRefused = isRefusal(answer) && !isClosed;
+      const damage = isRefused ? this.unusable().find((each) => each.pool === pool) : undefined;
       return damage === undefined ? answer : refuse("unavailable", damage.message, { retryAfterMs: damagedRetryMs });
     }
     const answer = new Promise<object>((resolve, reject) => {

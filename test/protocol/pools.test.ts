@@ -397,6 +397,10 @@ test("answers unavailable, not unknown-pool, for an open pool that no process ca
   await ledger.request("remuda.ledger.leaderless", JSON.stringify(commit));
   await wire.refused("pool.get", "leaderless", {}, "unavailable");
   await wire.noResponders("lease", "leaderless");
+  await eventually(async () => {
+    const { unusable = [] } = await wire.ok<{ unusable?: { pool: string }[] }>("pool.list", "all");
+    expect(unusable.map(({ pool }) => pool)).toContain("leaderless");
+  });
   const closed = { ...commit, n: 8, events: [{ type: "PoolClosed" }] };
   await ledger.request("remuda.ledger.leaderless", JSON.stringify(closed));
   await wire.refused("pool.get", "leaderless", {}, "unknown-pool");
