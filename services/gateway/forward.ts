@@ -63,7 +63,8 @@ export function forward(
     ended: (use, outcome) => void leasing.ended(use, { ...outcome, counted: "request" }),
   };
   const dispatcher = new LeasedDispatcher(uses, through.agents, { retries: through.tries, signal: gone.signal });
-  const headers = ["Host", authorityOf(target), ...passedOn(request.rawHeaders, { drop: hostHeader })];
+  const drop = isOfGateway(request.headers.referer) ? new Set([...hostHeader, "referer"]) : hostHeader;
+  const headers = ["Host", authorityOf(target), ...passedOn(request.rawHeaders, { drop })];
   if (ports.via !== undefined) headers.push("Via", `${request.httpVersion} ${ports.via}`);
   const leave = (): void => gone.abort(new Error("The client left."));
   return new Promise((resolve) => {
@@ -72,10 +73,13 @@ export function forward(
       resolve();
     };
     const relay = new Relay({ request, response, ports, routed, use: () => current, over });
-    response.once("close", () => {
-      if (response.writableFinished) return;
+    const left = (): void => {
       leave();
       relay.leave();
+    };
+    if (response.destroyed) return left(); // While its pool was looked up.
+    response.once("close", () => {
+      if (!response.writableFinished) left();
     });
     const sent = {
       origin: originOf(target),
@@ -87,6 +91,11 @@ export function forward(
     // undici takes anything that can be iterated; its type says otherwise.
     dispatcher.dispatch(sent as unknown as Dispatcher.DispatchOptions, relay);
   });
+}
+
+/** The URL of a request in reverse mode. It may have a key in its path, so no target gets it. */
+function isOfGateway(referer: string | undefined): boolean {
+  return referer !== undefined && /^https?:\/\/[^/]*\/-/i.test(referer);
 }
 
 /** Read only once a connection is there. Until then a client that waits for "100 Continue" need not send it. */

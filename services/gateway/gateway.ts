@@ -204,8 +204,7 @@ export class Gateway {
     const reverse = readReverse(url);
     if (reverse === undefined) return badRequest(notPassedOn());
     const { key = "", target } = reverse;
-    if (isFromAnotherSite(headers))
-      return forbidden("A page of another site made this request. Send it from a program.");
+    if (isFromAnotherSite(headers, this.#door)) return forbidden(ofAnotherSite);
     if ("code" in target) return badRequest(target);
     const credentials = key === "" ? emptyLogin : { username: "", password: key };
     return this.#admit("reverse", { credentials, address: socket.remoteAddress ?? "", rawHeaders }, target);
@@ -229,6 +228,7 @@ export class Gateway {
     const isLook = method === "GET" || method === "HEAD";
     if (isLook && path === "/livez") return void response.writeHead(200, json).end('{"live":true}\n');
     if (isLook && path === "/metrics") {
+      if (isFromAnotherSite(headers, this.#door)) return send(forbidden(ofAnotherSite), response);
       const [, key = ""] = /^bearer +(\S+)$/i.exec(headers.authorization ?? "") ?? [];
       const role = this.#door.userOf(key)?.role;
       if (this.#door.needsKey && !watchers.some((each) => each === role)) return send(keyNeeded(), response);
@@ -286,12 +286,17 @@ function pathInside(url: string, target: Target): string | undefined {
   return absolute.path;
 }
 
-/** A page of any site can make a browser send requests to loopback (see services/api/door.ts). */
-function isFromAnotherSite(headers: IncomingMessage["headers"]): boolean {
-  const { "sec-fetch-site": site } = headers;
+const ofAnotherSite = "A page of another site made this request. Send it from a program.";
+
+/**
+ * A page of any site can make a browser send requests to loopback, under a name of its own as well (see
+ * services/api/door.ts). Such a page has no key.
+ */
+function isFromAnotherSite({ "sec-fetch-site": site, host }: IncomingMessage["headers"], { needsKey }: Door): boolean {
   if (site !== undefined && site !== "none" && site !== "same-origin") return true;
-  const name = /^(\[[0-9a-f:.]+\]|[^:]*)/i.exec(headers.host ?? "")?.[1] ?? "";
-  return site !== undefined && !isLoopback(name);
+  if (host === undefined || (site === undefined && needsKey)) return false;
+  const name = /^(\[[0-9a-f:.]+\]|[^:]*)/i.exec(host)?.[1] ?? "";
+  return !isLoopback(name.toLowerCase());
 }
 
 function reasonOf(status: number): string {

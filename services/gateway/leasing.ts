@@ -153,6 +153,7 @@ export class Leasing {
 
   #leave(block: Block): void {
     this.#single.delete(block.lease.leaseId);
+    block.stopped = true; // Its remaining uses are given back.
     block.done();
     if (!block.spent) void this.#track(this.#giveBack(block.lease.pool, block));
   }

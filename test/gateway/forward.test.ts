@@ -77,14 +77,31 @@ describe("a request", () => {
       login: "alice-session-s1:secret",
     });
     expect([status, body, headers["x-remuda-proxy"]]).toEqual([200, "ok\n", expect.stringMatching(/^p_/)]);
-    expect(headers["x-remuda-lease"]).toBe(lab.outcomes[0]?.leaseId ?? headers["x-remuda-lease"]);
     expect(seen).toMatchObject([{ line: "GET /a?b=c", headers: { host: new URL(site).host, "x-custom": "1" } }]);
     expect(Object.keys(seen[0]?.headers ?? {}).filter((name) => /proxy|remuda|forwarded|via/.test(name))).toEqual([]);
     expect(lab.asked).toMatchObject([{ user: "client", pool: "default", session: "s1" }]);
     expect(await reported(1)).toMatchObject([
       { n: 1, status: 200, class: "success", counted: "request", target: "127.0.0.1", bytes: 3 },
     ]);
+    expect(headers["x-remuda-lease"]).toBe(lab.outcomes[0]?.leaseId);
     expect(first.requests).toBeGreaterThan(0);
+  });
+
+  test("is not sent if its client has left before its pool was known", async () => {
+    const [asked, given] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const listing = (): Promise<void> => {
+      asked.resolve();
+      return given.promise;
+    };
+    const slow = await begun({ proxies: [first.url], listing });
+    const client = await raw(slow.port);
+    client.write(`GET ${site}/ HTTP/1.1\r\nHost: x\r\n\r\n`);
+    await asked.promise;
+    client.socket.destroy();
+    expect((await ask(slow, "/livez")).status).toBe(200); // The gateway has noticed by then.
+    given.resolve();
+    await eventually(() => expect(slow.metrics()).toMatch(/remuda_gateway_requests_total .*aborted 1/));
+    expect(slow.asked).toEqual([]);
   });
 
   test("of a kept connection has a use of its own each, and upstream connections are kept", async () => {

@@ -43,6 +43,8 @@ export interface LabOptions {
   via?: string;
   /** No picker answers. */
   isAway?: boolean;
+  /** Called for the list of pools, before it is given. */
+  listing?: () => Promise<void>;
 }
 
 export const loopback = { hosts: [], blocks: [["127.0.0.0", 8]] as const };
@@ -116,6 +118,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
   const door = { needsKey, userOf: (key: string) => users[key] };
   const listed = async () => {
     if (options.isAway === true) throw new Broken("no-leader", "No service answers.");
+    await options.listing?.();
     return pools;
   };
   const service = { for: portFor, pools: listed, onLeader: () => {} };

@@ -113,10 +113,22 @@ describe("reverse mode", () => {
     async (path) => expect((await ask(await begun(), path)).status).toBe(400),
   );
 
+  test("passes on no Referer that names the gateway's own URL, which may have a key in it", async () => {
+    const lab = await begun();
+    const path = `/-/http/${at(plain)}/a`;
+    for (const referer of [`http://127.0.0.1:${lab.port}/-secret/https/example.com/`, "https://example.com/-/"])
+      await ask(lab, path, { headers: { referer } });
+    await ask(lab, path, { headers: { referer: "https://example.com/b" } });
+    expect(seen.map(({ headers }) => headers.referer)).toEqual([undefined, undefined, "https://example.com/b"]);
+  });
+
   test("refuses a page of another site, and private targets", async () => {
     const lab = await begun({ outboundAllow: { hosts: [], blocks: [] } });
     const headers = { "sec-fetch-site": "cross-site" };
     expect((await ask(lab, "/-/https/example.com/", { headers })).status).toBe(403);
+    // An attacker's host name can point to loopback, and a browser then says nothing about the site.
+    for (const path of ["/-/https/example.com/", "/metrics"])
+      expect((await ask(lab, path, { headers: { host: "evil.example:7481" } })).status).toBe(403);
     expect((await ask(lab, "/-/http/169.254.169.254/latest/")).status).toBe(403);
     expect(lab.asked).toEqual([]);
   });
@@ -134,7 +146,7 @@ describe("a websocket", () => {
   ])("is opened %s, and is one use with its bytes", async (_how, url) => {
     const lab = await begun();
     const opened = await client(lab);
-    opened.write(`GET ${url()} HTTP/1.1\r\nHost: x\r\n${handshake}early`);
+    opened.write(`GET ${url()} HTTP/1.1\r\nHost: localhost\r\n${handshake}early`);
     expect(await opened.until(/early$/)).toMatch(
       /^HTTP\/1\.1 101 [\s\S]*s3pPLMBiTxaQ9kYGzzhZRbK\+xOo=[\s\S]*X-Remuda-Lease: l_/,
     );
