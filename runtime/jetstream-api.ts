@@ -195,3 +195,10 @@ export async function clockOffset(bus: Bus, stream: string): Promise<{ offsetMs:
   const middle = (before + after) / 2;
   return { offsetMs: Math.round(then - middle), withinMs: Math.ceil((after - before) / 2) + 1 };
 }
+
+/** An error of a call, in words. */
+export function failureOf(error: unknown): string {
+  if (error instanceof JsError) return `JetStream error ${error.number}: ${error.message}`;
+  if (isNoResponders(error)) return "JetStream does not answer (503)";
+  return messageOf(error);
+}

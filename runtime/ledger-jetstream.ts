@@ -6,13 +6,13 @@
 // conclusive.
 import { headers } from "@nats-io/transport-node";
 import { commitHeader } from "../events/commit.ts";
-import { type Bus, isNoResponders, requestOn } from "./bus.ts";
-import { Fault, messageOf } from "./fault.ts";
-import { answered, answerOf, brokerNow, isJsError, JsError, jsErrors, storedMessage } from "./jetstream-api.ts";
+import { type Bus, requestOn } from "./bus.ts";
+import { Fault } from "./fault.ts";
+import { answered, answerOf, brokerNow, failureOf, isJsError, jsErrors, storedMessage } from "./jetstream-api.ts";
 import { type Head, type Ledger, lookAgainMs, type Room, type StoredCommit, wentBackwards } from "./ledger.ts";
 import { payloadFault } from "./payload.ts";
 import { StreamRoom } from "./room.ts";
-import { tail } from "./tail.ts";
+import { readUntil } from "./tail.ts";
 
 /**
  * A commit without an answer for this long is sent again, because its server may be gone. An answer to an earlier
@@ -27,8 +27,6 @@ const pauseMsMax = 300;
 const pauseAfterMs = 10;
 /** More than the headers of a commit take. */
 const headerBytes = 512;
-/** If nothing can be read for this long, although the broker is connected, the reader is told. */
-const unreadMsMax = 15_000;
 
 interface Given {
   bus: Bus;
@@ -75,16 +73,11 @@ export class JetStreamLedger implements Ledger {
     if (head.seq <= afterSeq) return;
     const from = { seq: afterSeq, at: 0 };
     let since = performance.now();
-    let unreadSince = since;
-    const givingUp = new AbortController();
-    const onTrouble = (error: unknown): void => {
-      this.#given.onTrouble?.(describe(error));
-      if (performance.now() - unreadSince > unreadMsMax) givingUp.abort(error);
-    };
-    const { signal } = givingUp;
-    for await (const message of tail({ ...this.#given, from, until: head.seq, signal, onTrouble })) {
+    const onTrouble = (error: unknown): void => this.#given.onTrouble?.(failureOf(error));
+    const { bus, stream, subject } = this.#given;
+    const reading = { bus, stream, subject, from, until: head.seq, onTrouble, what: "The ledger" };
+    for await (const message of readUntil(reading)) {
       const { seq, storedAt, bytes } = message;
-      unreadSince = performance.now();
       yield { seq, storedAt, bytes, id: message.header(commitHeader) ?? "" };
       // Messages that have already arrived are otherwise read without a pause. Other pools' leaders would starve for
       // seconds.
@@ -92,8 +85,6 @@ export class JetStreamLedger implements Ledger {
       await new Promise((resolve) => setImmediate(resolve));
       since = performance.now();
     }
-    if (signal.aborted)
-      throw new Fault("retry-later", `The ledger cannot be read: ${describe(signal.reason)}`, { cause: signal.reason });
   }
 
   async head(): Promise<Head> {
@@ -170,7 +161,7 @@ export class JetStreamLedger implements Ledger {
       const conclusion = isJsError(error, jsErrors.wrongLastSequence) ? await this.#readBack(commit) : undefined;
       if (conclusion !== undefined) return conclusion;
       if (bus.nc.isClosed()) throw closedBus(error);
-      onDoubt?.(describe(error));
+      onDoubt?.(failureOf(error));
       return undefined;
     }
   }
@@ -196,10 +187,4 @@ export class JetStreamLedger implements Ledger {
 
 function closedBus(cause: unknown): Fault {
   return new Fault("step-down", "The connection was closed with a commit in flight.", { cause });
-}
-
-function describe(error: unknown): string {
-  if (error instanceof JsError) return `JetStream error ${error.number}: ${error.message}`;
-  if (isNoResponders(error)) return "JetStream does not answer (503)";
-  return messageOf(error);
 }

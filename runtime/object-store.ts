@@ -6,7 +6,7 @@ import { headers } from "@nats-io/transport-node";
 import { type Bus, requestOn } from "./bus.ts";
 import { answered, answerOf, brokerNow, callJs, ifStream, storedMessage, subjectsOf } from "./jetstream-api.ts";
 import type { StreamSettings } from "./streams.ts";
-import { tail } from "./tail.ts";
+import { readUntil } from "./tail.ts";
 
 const chunkBytes = 128 * 1024;
 const storeMs = 10_000;
@@ -101,7 +101,8 @@ export class ObjectStore {
     let chunks = 0;
     if (last !== undefined) {
       const from = { seq: 0, at: 0 };
-      for await (const { bytes } of tail({ bus: this.#bus, stream: this.#stream, subject, from, until: last.seq })) {
+      const where = { bus: this.#bus, stream: this.#stream, subject, from, until: last.seq };
+      for await (const { bytes } of readUntil({ ...where, what: `The object ${name}` })) {
         hash.update(bytes);
         chunks++;
         yield bytes;

@@ -7,7 +7,8 @@
 // sequences to others. Then reading continues by time.
 import type { Bus } from "./bus.ts";
 import { directBatch, type Wanted } from "./direct-get.ts";
-import { type StoredMessage, storedMessage, streamInfo } from "./jetstream-api.ts";
+import { Fault } from "./fault.ts";
+import { failureOf, type StoredMessage, storedMessage, streamInfo } from "./jetstream-api.ts";
 import { type News, StreamNews, wentBack } from "./stream-news.ts";
 
 export interface Place {
@@ -36,6 +37,8 @@ export interface TailOptions {
 
 const usualBatch = { messagesMax: 256, bytesMax: 2 * 1024 ** 2 };
 const pauseMs = 200;
+/** If nothing came for this long, although the broker is connected, a reading up to an end is given up. */
+const unreadMsMax = 15_000;
 /**
  * The replica that was asked may be gone. A silence for this long ends a try. After each silence it is twice as long.
  */
@@ -135,4 +138,29 @@ async function firstAfter({ bus, stream, subject }: TailOptions, place: Place): 
   const since = new Date(place.at - 2).toISOString();
   const next = await storedMessage(bus, stream, { start_time: since, next_by_subj: subject });
   return next?.seq ?? state.last_seq + 1;
+}
+
+/**
+ * All messages up to `until`.
+ * @param what what is read, for the fault. @throws Fault "retry-later" if nothing came for 15 s.
+ */
+export async function* readUntil({
+  what,
+  onTrouble,
+  ...options
+}: Omit<TailOptions, "signal" | "news"> & { what: string; until: number }): AsyncGenerator<StoredMessage> {
+  let cameOn = performance.now();
+  const givingUp = new AbortController();
+  const troubled = (error: unknown): void => {
+    onTrouble?.(error);
+    if (performance.now() - cameOn > unreadMsMax) givingUp.abort(error);
+  };
+  const { signal } = givingUp;
+  for await (const message of tail({ ...options, signal, onTrouble: troubled })) {
+    cameOn = performance.now();
+    yield message;
+  }
+  if (!signal.aborted) return;
+  const { reason } = signal;
+  throw new Fault("retry-later", `${what} cannot be read: ${failureOf(reason)}`, { cause: reason });
 }

@@ -43,7 +43,7 @@ const leaderlessPauseMs = 50;
 const keptBytesMax = { waiting: 4096, other: 64 * 1024 };
 
 /** @param notices absent: nothing is repeated before its time is over. */
-export function askOver(bus: Bus, ledgers: Ledgers, notices?: Pick<Notices, "onNewLeader">): AskFor {
+export function askOver(bus: Bus, ledgers: Pick<Ledgers, "isOpen">, notices?: Pick<Notices, "onNewLeader">): AskFor {
   return (user) => (asked) => {
     const { verb, pool = "", body = {}, waitMs = 0, answerMs = answerMsMax } = asked;
     const text = JSON.stringify(body);

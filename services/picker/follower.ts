@@ -1,5 +1,6 @@
 // A follower of a pool: a picker that holds its state while another one leads it. It reads each commit as it is stored,
 // and keeps the indexes of the pool's proxies. So it takes over with one claim, and reads no history then.
+import { Fault } from "../../runtime/fault.ts";
 import { inherit, type Successor } from "./hand-over.ts";
 import type { Prepared, Served } from "./serving.ts";
 
@@ -39,7 +40,7 @@ export class Follower {
 
   /**
    * Resolves with the pool, ready to be claimed, when it has no leader any more, or its leader has handed it over.
-   * Undefined: it is not wanted any more. @throws as `preparePool` does.
+   * Undefined: it is not wanted any more, or must be folded anew. @throws as `preparePool` does.
    */
   async follow({ prepare, isWanted, isLed, onGone, signal }: Given): Promise<Served | undefined> {
     const prepared = await prepare();
@@ -76,6 +77,10 @@ export class Follower {
         }
       }
       return served;
+    } catch (error) {
+      // Another picker may have deleted the pool, or archived more than was read here. The next fold tells.
+      if (error instanceof Fault && error.code === "stop-damaged") return undefined;
+      throw error;
     } finally {
       off();
       ending.abort();

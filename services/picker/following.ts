@@ -7,11 +7,20 @@ import type { Fold } from "./fold.ts";
 
 const retryMs = 200;
 
+interface Followed {
+  fold: Pick<Fold, "readOn" | "state">;
+  ledger: Pick<Ledger, "read">;
+  candidates: Candidates;
+  news: News;
+  /** Called with each failure after which it tries again. */
+  onTrouble: (error: unknown) => void;
+}
+
 /**
  * Resolves when aborted. While the broker is away it waits. @throws Fault "stop-damaged" if the ledger is not whole.
  */
 export async function followOn(
-  { fold, ledger, candidates, news }: { fold: Fold; ledger: Pick<Ledger, "read">; candidates: Candidates; news: News },
+  { fold, ledger, candidates, news, onTrouble }: Followed,
   signal: AbortSignal,
 ): Promise<void> {
   const { state } = fold;
@@ -24,6 +33,7 @@ export async function followOn(
       await news.after(mark, signal);
     } catch (error) {
       if (error instanceof Fault && error.code === "stop-damaged") throw error;
+      onTrouble(error);
       await new Promise((resolve) => setTimeout(resolve, retryMs));
     }
   }

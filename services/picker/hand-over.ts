@@ -45,7 +45,7 @@ const successorsSubject = pickerSubject("successors");
 const takingSubject = (id: string, pool: string): string => pickerSubject(`${id}.take.${pool}`);
 
 /**
- * Resolves when the pool's next leader has all that it needs, or when there is none. Then the requests that wait are
+ * Resolves when the pool's next leader has all that it needs. If there is no next leader, the waiting requests are
  * refused. The leader takes no further turn.
  * @param given.shut when it resolves, only its clients' requests still come to the leader.
  */
@@ -66,7 +66,7 @@ export async function handOver(
   let isTaken = isReady;
   for (const part of partsOf({ noted, waiting }))
     isTaken &&= await told(bus, takingSubject(successor ?? "", pool), part); // There is one if it is ready.
-  if (!isTaken && leader.isSure) refuseWaiting(leader);
+  if (!isTaken && leader.leads && leader.isSure) refuseWaiting(leader);
 }
 
 async function successorOf(pool: string, { id, bus }: Given): Promise<string | undefined> {

@@ -131,8 +131,10 @@ export class Leadership {
     clearInterval(this.#timer);
     this.#upkeep?.stop();
     this.#leaving.unsubscribe();
-    await Promise.all(led.map((served) => this.#handOver(served)));
     const lives = [...this.#lives.values()];
+    // A follower must not take over a pool now.
+    for (const life of lives) if (life.getSnapshot().matches("following")) life.send({ type: "stop" });
+    await Promise.all(led.map((served) => this.#handOver(served)));
     const keepers = lives.flatMap((life) => life.getSnapshot().context.served?.keeper ?? []);
     for (const life of lives) life.send({ type: "stop" });
     this.#station.stalls.stop();

@@ -97,7 +97,7 @@ export const poolMachine = setup({
         onDone: [
           {
             guard: ({ event }) => event.output === undefined,
-            description: "other pickers follow it",
+            description: "other pickers follow it, or it must be folded anew",
             target: "standingBy",
           },
           { target: "held", actions: assign({ served: ({ event }) => event.output }) },

@@ -137,7 +137,7 @@ interface FoldGiven {
 /** A ledger that is folded, and not led yet. */
 export interface Prepared {
   gate: Gate;
-  /** Reads what has been stored since. @throws as `preparePool` does. */
+  /** Reads what has been stored since, and follows no more. @throws as `preparePool` does. */
   readOn(): Promise<void>;
   /**
    * Reads each commit as it is stored, and keeps the indexes of the pool's proxies. Resolves when aborted, or finished.
@@ -201,7 +201,9 @@ export async function preparePool(pool: string, given: FoldGiven): Promise<Prepa
   const finishing = new AbortController();
   const follow = async (stopping: AbortSignal): Promise<void> => {
     candidates = new Candidates(fold.state);
-    await followOn({ fold, ledger, candidates, news: picker.ledgers }, AbortSignal.any([stopping, finishing.signal]));
+    const onTrouble = (error: unknown): void => warn(String(error), "the pool cannot be followed; trying again");
+    const followed = { fold, ledger, candidates, news: picker.ledgers, onTrouble };
+    await followOn(followed, AbortSignal.any([stopping, finishing.signal]));
   };
   const finish = async (): Promise<Served> => {
     finishing.abort();
@@ -241,7 +243,11 @@ export async function preparePool(pool: string, given: FoldGiven): Promise<Prepa
     follow,
     finish,
     end,
-    readOn: async () => void (await Promise.all([fold.readOn(ledger), secrets.readAgain()])),
+    async readOn() {
+      finishing.abort();
+      await fold.readOn(ledger);
+      await secrets.readAgain(); // After the ledger, so that it has the logins of all proxies.
+    },
   };
 }
 

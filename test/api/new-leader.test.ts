@@ -1,9 +1,9 @@
 // The HTTP service rides out a change of leader. NATS is a stand-in whose answers the test gives.
+import { setImmediate, setTimeout } from "node:timers/promises";
 import { NoRespondersError, RequestError } from "@nats-io/transport-node";
 import { expect, test } from "vitest";
 import type { Bus } from "../../runtime/bus.ts";
 import { type Asked, askOver } from "../../services/api/ask.ts";
-import type { Ledgers } from "../../services/api/ledger.ts";
 import { Notices } from "../../services/api/notices.ts";
 import { eventually } from "../kit/poll.ts";
 
@@ -32,7 +32,7 @@ function service() {
     },
   };
   const bus = { nc, up: true, whenDown: () => ({ promise: never, cancel: () => {} }) } as unknown as Bus;
-  const ledgers = { isOpen: async (pool: string) => pool === "shop" } as unknown as Ledgers;
+  const ledgers = { isOpen: async (pool: string) => pool === "shop" };
   const asking = askOver(bus, ledgers, new Notices(bus))(undefined);
   const notice = (pool: string, term: number): void =>
     hear(null, { subject: `remuda.notice.${pool}`, string: () => JSON.stringify({ leader: "next", term }) });
@@ -48,10 +48,11 @@ test("sends a request without an answer to the new leader at once, with the time
   const body = { requestId: "a-request-0000000001", waitMs: 30_000 };
   const asked = ask({ body, waitMs: 30_000 });
   expect(sent).toHaveLength(1);
+  await setTimeout(5);
   notice("shop", 2);
   await eventually(() => expect(sent).toHaveLength(2));
   expect(sent[1]?.body["requestId"]).toBe(body.requestId);
-  expect(sent[1]?.body["waitMs"]).toBeLessThanOrEqual(30_000);
+  expect(sent[1]?.body["waitMs"]).toBeLessThan(30_000);
   sent[1]?.answer({ leaseId: "l_1" });
   expect(await asked).toEqual({ leaseId: "l_1" });
 });
@@ -65,6 +66,8 @@ test("repeats nothing for a term that it knows, for another pool, or for a verb 
     ["other", 9],
   ] as const)
     notice(pool, term);
+  await setImmediate();
+  expect(sent).toHaveLength(2);
   notice("shop", 3);
   await eventually(() => expect(sent).toHaveLength(3));
   expect(sent.map(({ subject }) => subject)).toEqual([

@@ -1,5 +1,6 @@
 // A follower of a pool, without a broker: the test says what it hears. And which pickers follow a pool.
 import { expect, onTestFinished, test, vi } from "vitest";
+import { Fault } from "../../runtime/fault.ts";
 import { followersOf } from "../../services/picker/crew.ts";
 import { Follower } from "../../services/picker/follower.ts";
 import type { Successor } from "../../services/picker/hand-over.ts";
@@ -111,6 +112,14 @@ test("ends if it is not wanted any more, or if it cannot follow", async () => {
   second.following.reject(new Error("the ledger is damaged"));
   await expect(second.served).rejects.toThrow("damaged");
   expect(second.said).toEqual(["off", "end"]);
+});
+
+test("ends, to be folded anew, if a commit does not follow those that it has read", async () => {
+  const { said, following, served, settle } = follow();
+  await settle();
+  following.reject(new Fault("stop-damaged", "The ledger of pool shop is damaged."));
+  expect(await served).toBeUndefined();
+  expect(said).toEqual(["off", "end"]);
 });
 
 test("ends silently when it is stopped", async () => {

@@ -2,7 +2,7 @@
 import type { Msg, Subscription } from "@nats-io/transport-node";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { Gate } from "../../services/picker/gate.ts";
-import { inherit, Successor } from "../../services/picker/hand-over.ts";
+import { handOver, inherit, Successor } from "../../services/picker/hand-over.ts";
 import type { Prepared } from "../../services/picker/serving.ts";
 
 /** A successor that is asked by a leader of the test. */
@@ -87,4 +87,20 @@ test("a gate has room again once it has dropped what the last leader took", asyn
   expect(successor.served().admits(large)).toBe(false);
   successor.gate.drop(await leader.gate.shut());
   expect(successor.served().admits(large)).toBe(true);
+});
+
+test.each([
+  ["refuses the waiting requests if there is no successor", true],
+  ["says nothing once another picker has claimed the pool", false],
+] as const)("a leader that leaves %s", async (_what, leads) => {
+  const respond = vi.fn();
+  const waiting = { all: () => [{ request: {}, copies: [{ respond }], cancelled: 0 }] };
+  const engine = { waiting, tokenWaiters: { all: () => [] } };
+  const leader = { leads, isSure: true, engine, now: () => 0, finish: async () => {} };
+  const gate = { note() {}, shut: async () => [], unanswered: 0 };
+  const nc = { request: () => Promise.reject(new Error("no responders")) };
+  const bus = { up: true, nc, whenDown: () => ({ promise: new Promise(() => {}), cancel() {} }) };
+  const served = { pool: "shop", leader, gate } as unknown as Parameters<typeof handOver>[0];
+  await handOver(served, { id: "picker-a", bus: bus as never, shut: async () => {} });
+  expect(respond).toHaveBeenCalledTimes(leads ? 1 : 0);
 });

@@ -233,7 +233,7 @@ test("tries again after a minute if it fails", async () => {
   failing.stop();
 });
 
-test("folds from the snapshot, and from the archive if there is none", async () => {
+test("folds from the snapshot, or from the archive if there is no snapshot", async () => {
   leader.stop();
   const none = ledgerWith(new Archive("none"));
   const folds = async (): Promise<Folded[]> => [await fold({ snapshots, ledger: none }), await fold()];
