@@ -1,16 +1,13 @@
-// Whose fault a failure is: each row of the table in docs/outcomes.md, over each of its transports, with real
+// Whose fault a failure is: each row of the table in docs/outcomes.md (clients/classification.json), over each of its transports, with real
 // connections. The first proxy is the one that goes wrong, and beside it there is a good one.
-import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { Client, FetchInit, Options, Response } from "../../client/client.ts";
+import { readClassification, type Transport, transports } from "../docs/classification.ts";
 import { loopbackTls } from "../kit/tls/loopback.ts";
 import { deadPort, firstly, type LabProxy, type Play, startLabProxy, startTarget, type Target } from "./lab.ts";
 import { type StandIn, standIn } from "./stand-in.ts";
-
-type Transport = "forwarded" | "CONNECT" | "SOCKS" | "TLS";
-const transports: readonly Transport[] = ["forwarded", "CONNECT", "SOCKS", "TLS"];
 
 /** How a row is brought about. */
 interface Case {
@@ -138,25 +135,9 @@ const cases: Record<string, Case> = {
   "the caller cancels it": { target: send(`${head}half`), read: async (response) => response.body?.cancel() },
 };
 
-interface Row {
-  phase: string;
-  what: string;
-  transport: Transport;
-  class: string;
-  then: string;
-}
-
-const doc = readFileSync(new URL("../../docs/outcomes.md", import.meta.url), "utf8");
-const rows: Row[] = [
-  ...doc.slice(doc.indexOf("## The table")).matchAll(/^\| ([a-z]+) \| (.+) \| (.+) \| `(.+)` \| ([a-z]+) \|$/gm),
-].flatMap(([, phase = "", what = "", over = "", ending = "", then = ""]) =>
-  (over === "all" ? transports : (over.split(", ") as Transport[])).map((transport) => ({
-    phase,
-    what,
-    transport,
-    class: ending,
-    then,
-  })),
+const root = new URL("../../", import.meta.url).pathname;
+const rows = readClassification(root).cases.flatMap(({ transports, ...row }) =>
+  transports.map((transport) => ({ ...row, transport })),
 );
 
 let targets: Record<"plain" | "secure", Target>;
@@ -196,8 +177,8 @@ test("has a case for each row, and a row for each case", () => {
 
 describe.each(transports)("over %s", (transport) => {
   test.each(rows.filter((row) => row.transport === transport))(
-    "$phase: $what: $class, then $then",
-    async ({ what, class: ending, then, phase }) => {
+    "$phase: $what: $class, then $next",
+    async ({ what, class: ending, next, phase }) => {
       const given = cases[what] as Case; // The test above has checked that.
       const target = given.target && phase !== "reuse" ? firstly(given.target) : given.target;
       const { client, outcomes, url, addresses } = await setUp(transport, { ...given, ...(target && { target }) });
@@ -214,14 +195,14 @@ describe.each(transports)("over %s", (transport) => {
         },
         (error: Error) => error,
       );
-      const tries = then === "never" ? 1 : 2;
+      const tries = next === "never" ? 1 : 2;
       await expect.poll(() => outcomes.length).toBe(tries);
       await client.close(); // No further outcome comes.
       const [first = "", second = ""] = addresses;
       const wrong = { class: ending, proxy: first };
-      const right = { class: "success", status: 200, proxy: then === "again" ? first : second };
-      expect(outcomes).toMatchObject(then === "never" ? [wrong] : [wrong, right]);
-      if (then !== "never") expect(got).toBe(200);
+      const right = { class: "success", status: 200, proxy: next === "again" ? first : second };
+      expect(outcomes).toMatchObject(next === "never" ? [wrong] : [wrong, right]);
+      if (next !== "never") expect(got).toBe(200);
     },
   );
 });

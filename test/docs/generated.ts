@@ -3,6 +3,7 @@
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { actors, chartTable, diagramOf, laws } from "./chart.ts";
+import { classificationFile, classificationText } from "./classification.ts";
 import { defaultsOf, policyTable } from "./policy-table.ts";
 import { routeTable } from "./route-table.ts";
 import { columnList, eventList, limitTable, poolMetrics, refusalTable } from "./words.ts";
@@ -53,6 +54,8 @@ export function staleDocs(root: string): string[] {
   const texts = pagesOf(root).map((file) => ({ file, text: readFileSync(join(root, file), "utf8") }));
   const stale = texts.filter(({ text }) => generate(text) !== text);
   const there = new Set(texts.flatMap(({ text }) => [...text.matchAll(marked)].map(([, named]) => named)));
+  const classification = readFileSync(join(root, classificationFile), "utf8");
+  if (classification !== classificationText(root)) stale.push({ file: classificationFile, text: classification });
   return [
     ...stale.map(({ file }) => `${file}: differs from the code. Run: npm run docs`),
     ...wanted.filter((part) => !there.has(part)).map((part) => `docs: no page has <!-- generated: ${part} -->`),
@@ -61,9 +64,9 @@ export function staleDocs(root: string): string[] {
 
 /** Returns the files that have changed. */
 export function writeDocs(root: string): string[] {
-  return pagesOf(root).filter((file) => {
+  return [...pagesOf(root), classificationFile].filter((file) => {
     const text = readFileSync(join(root, file), "utf8");
-    const made = generate(text);
+    const made = file === classificationFile ? classificationText(root) : generate(text);
     if (made !== text) writeFileSync(join(root, file), made);
     return made !== text;
   });
