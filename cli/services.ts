@@ -11,12 +11,12 @@ import type { Config } from "../runtime/config.ts";
 import type { Defects } from "../runtime/defects.ts";
 import { messageOf } from "../runtime/fault.ts";
 import type { Family } from "../runtime/prometheus.ts";
-import { loadKey } from "../runtime/secrets.ts";
 import { loadSigningKey } from "../runtime/signing-key.ts";
 import { readTls } from "../runtime/tls.ts";
 import { RefusedLogins } from "../runtime/users-log.ts";
 import type { RunningApi } from "../services/api/server.ts";
 import type { RunningAudit } from "../services/audit/service.ts";
+import { installationKey } from "../services/picker/installation.ts";
 import { Picker } from "../services/picker/picker.ts";
 import { poolsOver } from "../services/sources/pool.ts";
 import { outboundWith } from "../transport/outbound.ts";
@@ -91,8 +91,6 @@ export async function startPicker(
   url: string,
   { log, defects, open: pools, onFrozen }: Ports & { open: string[]; onFrozen?: () => void },
 ): Promise<() => Promise<void>> {
-  const key = loadKey(config.dataDir);
-  const signer = loadSigningKey(config.dataDir);
   const opened: Bus[] = [];
   const open = async (name: Role): Promise<Bus> => {
     const bus = await openBus(natsUrlAs(config, url, name), `remuda ${name}`, { caFile: config.tlsCa });
@@ -112,27 +110,21 @@ export async function startPicker(
   const { ledgerBytesMax, poolsMax, proxiesMax } = config;
   const outbound = outboundWith(config.outboundAllow);
   const witnessFolder = join(config.dataDir, "witness");
-  const picker = new Picker({
-    buses,
-    key,
-    signer,
-    log,
-    defects,
-    version: version(),
-    ledgerBytesMax,
-    poolsMax,
-    proxiesMax,
-    outbound,
-    witnessFolder,
-    upkeep: upkeepOf(config, url),
-    users: usersOn(config, url),
-    ...given({ onFrozen }),
-  });
+  let picker: Picker | undefined;
   const stop = async (): Promise<void> => {
-    await picker.stop();
+    await picker?.stop();
     await Promise.all(opened.map((bus) => bus.close()));
   };
   try {
+    const key = await installationKey(config.dataDir, buses.ledger);
+    const signer = loadSigningKey(config.dataDir);
+    picker = new Picker({
+      ...{ buses, key, signer, log, defects, ledgerBytesMax, poolsMax, proxiesMax, outbound, witnessFolder },
+      version: version(),
+      upkeep: upkeepOf(config, url),
+      users: usersOn(config, url),
+      ...given({ onFrozen }),
+    });
     await picker.start({ open: pools });
   } catch (error) {
     await stop();

@@ -3,30 +3,34 @@
 // The bucket holds entries of many secrets each, sealed with AES-256-GCM. One put per secret under fsync would take
 // minutes for a hundred thousand.
 import { createCipheriv, createDecipheriv, createHmac, createSecretKey, hkdfSync, randomBytes } from "node:crypto";
-import { join } from "node:path";
 import { type KV, Kvm } from "@nats-io/kv";
 import type { Bus } from "./bus.ts";
 import { Fault } from "./fault.ts";
-import { createFile, readSecretIfThere } from "./files.ts";
 import { callJs, storedMessage, subjectsOf } from "./jetstream-api.ts";
 import { ensureStream, type StreamSettings } from "./streams.ts";
 
 export type InstallationKey = ReturnType<typeof keyOf>;
 
-/** Reads the key from the data directory, or creates it (32 random bytes). */
-export function loadKey(dataDir: string): InstallationKey {
-  const path = join(dataDir, "key");
-  return keyOf(readSecretIfThere(path) ?? createFile(path, `${randomBytes(32).toString("base64url")}\n`), path);
-}
-
+/**
+ * @param text of a key file. Its first line makes proxies' ids, and seals if there is no other line. Each rotation adds a
+ * line: the last one seals, and each of them opens.
+ */
 export function keyOf(text: string, where: string) {
-  const secret = Buffer.from(text.trim(), "base64url");
-  if (secret.length !== 32)
+  const lines = text.split("\n").filter((line) => line.trim() !== "");
+  const [first = Buffer.alloc(0), ...rotated] = lines.map((line) => Buffer.from(line.trim(), "base64url"));
+  if ([first, ...rotated].some(({ length }) => length !== 32))
     throw new Fault("fix-setup", `${where} does not hold a key (32 bytes in base64url). Restore it from a backup.`);
-  const derive = (purpose: string): Buffer => Buffer.from(hkdfSync("sha256", secret, "", `remuda ${purpose}`, 32));
+  const derive = (purpose: string, secret = first): Buffer =>
+    Buffer.from(hkdfSync("sha256", secret, "", `remuda ${purpose}`, 32));
   // A key object is set up once. Raw bytes would be set up again for each proxy, which takes five times as long.
   const idKey = createSecretKey(derive("ids"));
-  const sealKey = derive("seal");
+  const sealKeys = (rotated.length === 0 ? [first] : rotated).map((secret) => derive("seal", secret)).reverse();
+  const [sealKey = derive("seal")] = sealKeys;
+  const opened = (sealed: Uint8Array, by: Buffer): string => {
+    const decipher = createDecipheriv("aes-256-gcm", by, sealed.subarray(0, 12));
+    decipher.setAuthTag(sealed.subarray(12, 28));
+    return decipher.update(sealed.subarray(28), undefined, "utf8") + decipher.final("utf8");
+  };
   return {
     /** base64url HMAC-SHA-256 of the text. */
     hmac: (text: string): string => createHmac("sha256", idKey).update(text).digest("base64url"),
@@ -38,15 +42,16 @@ export function keyOf(text: string, where: string) {
     },
     /** @throws Fault if the text was sealed under another key. */
     unseal(sealed: Uint8Array): string {
-      try {
-        const decipher = createDecipheriv("aes-256-gcm", sealKey, sealed.subarray(0, 12));
-        decipher.setAuthTag(sealed.subarray(12, 28));
-        return decipher.update(sealed.subarray(28), undefined, "utf8") + decipher.final("utf8");
-      } catch (cause) {
-        throw new Fault("fix-setup", `A secret in the bucket was sealed under a different key from ${where}.`, {
-          cause,
-        });
+      let cause: unknown;
+      for (const by of sealKeys) {
+        try {
+          return opened(sealed, by);
+        } catch (error) {
+          cause = error;
+        }
       }
+      const what = `A secret in the bucket was sealed under a different key from ${where}.`;
+      throw new Fault("fix-setup", what, { cause });
     },
     /** Distinguishes keys, and reveals nothing about them. */
     fingerprint: createHmac("sha256", derive("fingerprint")).update("key").digest("base64url").slice(0, 16),
@@ -197,10 +202,10 @@ export async function openSecrets(
 /** How many entries are requested at once. One by one, thousands would take as many round trips. */
 const callsAtOnce = 100;
 
-async function atOnce<T>(items: readonly T[], call: (item: T) => Promise<void>): Promise<void> {
+export async function atOnce<T>(items: readonly T[], call: (item: T) => Promise<void>): Promise<void> {
   let next = 0;
   const caller = async (): Promise<void> => {
     while (next < items.length) await call(items[next++]!); // The index is below the length.
   };
-  await Promise.all(Array.from({ length: callsAtOnce }, caller));
+  await Promise.all(Array.from({ length: Math.min(callsAtOnce, items.length) }, caller));
 }

@@ -16,6 +16,7 @@ import { addDoctor } from "../../cli/doctor.ts";
 import { addEnvironment } from "../../cli/environment.ts";
 import { examples } from "../../cli/examples.ts";
 import { addExec } from "../../cli/exec.ts";
+import { addKeys } from "../../cli/keys.ts";
 import { addLeases } from "../../cli/leases.ts";
 import { addPools } from "../../cli/pools.ts";
 import { addProxies } from "../../cli/proxies.ts";
@@ -97,6 +98,7 @@ test("each command has an example, and each example a command", async () => {
   addUsers(program, unasked);
   addTokens(program, unasked, unasked);
   await addAudit(program.command("audit"), unasked, undefined);
+  addKeys(program, unasked);
   addDoctor(program);
   addCompletion(program);
   const leaves = (command: Command, words: string[]): string[] =>

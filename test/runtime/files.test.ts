@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { createFile, readSecretIfThere, replaceFile } from "../../runtime/files.ts";
+import { makeKey, readKey } from "../../runtime/key-file.ts";
 import { isOnReadOnlyMount } from "../../runtime/mounts.ts";
-import { loadKey } from "../../runtime/secrets.ts";
 import { loadSigningKey } from "../../runtime/signing-key.ts";
 import { changeUsers, currentUsers, newUser, readUsers } from "../../runtime/users.ts";
 import { runCommand } from "../kit/command.ts";
@@ -44,12 +44,12 @@ describe("a file with secrets", () => {
   test("may be the key, the signing key or the users file: none is used while others may read it", async () => {
     const folder = scratch();
     const users = join(folder, "users.json");
-    loadKey(folder);
+    makeKey(folder);
     loadSigningKey(folder);
     await changeUsers(users, () => [newUser({ name: "ann", role: "worker", hasKey: true })]);
     expect(currentUsers(users)()).toHaveLength(1);
     for (const name of ["key", "signing-key.pem", "users.json"]) chmodSync(join(folder, name), 0o640);
-    expect(() => loadKey(folder)).toThrow(/key: other users .* chmod 600/);
+    expect(() => readKey(folder)).toThrow(/key: other users .* chmod 600/);
     expect(() => loadSigningKey(folder)).toThrow(/signing-key\.pem: other users .* chmod 600/);
     expect(() => readUsers(users)).toThrow(/users\.json: other users .* chmod 600/);
     await expect(changeUsers(users, (each) => each)).rejects.toThrow(/chmod 600/);

@@ -1,9 +1,14 @@
 // The sealed bucket, used by two processes at once. Each learns of the other's entries when it looks, and both agree on
 // the owner of an id that both claim.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Bus, openBus } from "../../runtime/bus.ts";
-import { streamInfo } from "../../runtime/jetstream-api.ts";
+import { callJs, streamInfo } from "../../runtime/jetstream-api.ts";
+import { addSeal, makeKey, readKey } from "../../runtime/key-file.ts";
 import { keyOf, openBucket, openSecrets, type Secrets } from "../../runtime/secrets.ts";
+import { installationKey, sealAnew } from "../../services/picker/installation.ts";
 import { startTestBroker, type TestBroker } from "../kit/broker.ts";
 
 const key = keyOf(Buffer.alloc(32, 3).toString("base64url"), "test");
@@ -70,4 +75,46 @@ test("allows a new claim after the first was deleted", async () => {
   await one.claim("x_1", "one");
   await one.prune(() => false);
   expect(await two.claim("x_1", "two")).toBe("two");
+});
+
+test("a rotated key opens what both keys sealed, then only its own; ids and fingerprint stay", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "key-"));
+  try {
+    const old = makeKey(folder);
+    const bus = await openBus(broker.url, "test");
+    buses.push(bus);
+    const bucket = await openBucket(bus, "remuda-secrets");
+    await callJs(bus, "STREAM.PURGE.KV_remuda-secrets"); // Other tests' entries are under another key.
+    await (await openSecrets(bucket, { under: "rotated", key: old })).putAs("p_1", "hush");
+    // As if the first rotation was killed before it had sealed anything: the next one goes on with its key.
+    const interrupted = addSeal(folder);
+    expect(interrupted.key.unseal(old.seal("old"))).toBe("old");
+    const { key: next, finish } = addSeal(folder);
+    expect(next.unseal(interrupted.key.seal("new"))).toBe("new");
+    expect(await sealAnew(bus, next)).toBe(1);
+    finish();
+    const rotated = readKey(folder);
+    if (rotated === undefined) throw new Error("the key is gone");
+    expect([rotated.hmac("x"), rotated.fingerprint]).toEqual([old.hmac("x"), old.fingerprint]);
+    expect((await openSecrets(bucket, { under: "rotated", key: rotated })).get("p_1")).toBe("hush");
+    await expect(openSecrets(bucket, { under: "rotated", key: old })).rejects.toThrow(/sealed under a different key/);
+    expect(() => rotated.unseal(old.seal("old"))).toThrow(/sealed under a different key/);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test("makes no new key where the NATS server has an installation's secrets", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "key-"));
+  try {
+    const bus = await openBus(broker.url, "test");
+    buses.push(bus);
+    await (await openSecrets(await openBucket(bus, "remuda-secrets"), { under: "kept", key })).putAs("p_1", "hush");
+    await expect(installationKey(folder, bus)).rejects.toThrow(
+      /There is no .*key, and the NATS server has .*another installation's key\. Restore the file/,
+    );
+    expect(readKey(folder)).toBeUndefined();
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
