@@ -79,6 +79,8 @@ function said(event: Event, at: number): string {
       return words(event.tokenId ?? "", event.action, event.count === undefined ? "" : `×${event.count}`);
     case "HeadSigned":
       return words(`commit ${event.n}`, event.hash, `by ${event.keyId}`);
+    case "LedgerRestored":
+      return words(`to commit ${event.last}`, `nothing is granted ${until(event.until, at)}`);
     case "SegmentArchived":
       return words(`commits ${event.first} to ${event.last}`, event.hash);
     default:

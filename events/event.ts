@@ -7,6 +7,7 @@ import { leaseClosedSchema, leaseGrantedSchema, leaseRenewedSchema, requestsRefu
 import { outcomesIgnoredSchema, useReportedSchema } from "./outcome.ts";
 import { leaderClaimedSchema, policyChangedSchema, poolClosedSchema, poolOpenedSchema } from "./pool.ts";
 import { proxyAddedSchema, proxyChangedSchema, proxyRetiredSchema, restBeganSchema, restEndedSchema } from "./proxy.ts";
+import { ledgerRestoredSchema } from "./restore.ts";
 import { segmentArchivedSchema } from "./segment.ts";
 import { tokenMintedSchema, tokenRefusedSchema, tokenRejectedSchema, tokenRequestedSchema } from "./token.ts";
 
@@ -32,6 +33,7 @@ export const eventSchemas = {
   TokenRejected: tokenRejectedSchema,
   HeadSigned: headSignedSchema,
   SegmentArchived: segmentArchivedSchema,
+  LedgerRestored: ledgerRestoredSchema,
 };
 
 export type Event = z.infer<(typeof eventSchemas)[keyof typeof eventSchemas]>;

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { as, by, flag } from "./field.ts";
 import { policySchema } from "./policy.ts";
+import type { LedgerRestored } from "./restore.ts";
 
 const policy = as(policySchema, "document", "Policy");
 
@@ -34,7 +35,8 @@ export type PoolClosed = z.infer<typeof poolClosedSchema>;
 
 /** Whether the pool is open after a ledger's last commit, which has these events. */
 export function leavesOpen(events: readonly { type: string }[]): boolean {
-  const last = events.findLast(({ type }) => type === "PoolOpened" || type === "PoolClosed");
+  const last = events.findLast(({ type }) => ["PoolOpened", "PoolClosed", "LedgerRestored"].includes(type));
+  if (last?.type === "LedgerRestored") return (last as LedgerRestored).closed !== true;
   return last?.type !== "PoolClosed" || (last as PoolClosed).draining === true;
 }
 

@@ -4,6 +4,7 @@
 import type { Event } from "../events/event.ts";
 import type { HeadSigned } from "../events/head.ts";
 import type { WhyIgnored } from "../events/outcome.ts";
+import type { Backup } from "../events/restore.ts";
 import type { SegmentArchived } from "../events/segment.ts";
 import type { WhyRefused } from "../events/token.ts";
 import type { LeaseRequest, ReleaseReply } from "../protocol/lease.ts";
@@ -59,6 +60,8 @@ export type Command =
   | { type: "sign-head"; head: SignedHead }
   /** A range of the ledger is in the archive, and a snapshot has it. */
   | { type: "note-archived"; segment: Omit<SegmentArchived, "type" | "inert"> }
+  /** The ledger was restored from a backup. Decided again until it is settled. */
+  | ({ type: "restore" } & Backup)
   /** Does everything that time has made due. */
   | { type: "tick" }
   /** Facts of a recorded history, accepted without checks. */

@@ -7,6 +7,7 @@ import { add, retire } from "./decide/proxy.ts";
 import { noTokenSource } from "./decide/refreshes.ts";
 import { ingest } from "./decide/report.ts";
 import { restForRefusal, restManually, revive } from "./decide/rest.ts";
+import { restoreLedger } from "./decide/restore.ts";
 import { tick } from "./decide/timers.ts";
 import { reject } from "./decide/token.ts";
 import { finishRefresh } from "./decide/token-result.ts";
@@ -66,6 +67,8 @@ export function decide(turn: Turn, command: Command): Answer | Later {
       if (follows) turn.emit({ type: "SegmentArchived", ...segment, inert: true });
       return { accepted: follows };
     }
+    case "restore":
+      return restoreLedger(turn, command) ? done : notYet;
     case "tick":
       return tick(turn) ? done : notYet;
     case "record":

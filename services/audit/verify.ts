@@ -4,6 +4,7 @@ import { createHash, type Hash } from "node:crypto";
 import type { CommitEnvelope } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import { type HeadSigned, headStatement } from "../../events/head.ts";
+import type { SegmentArchived } from "../../events/segment.ts";
 import { Fault } from "../../runtime/fault.ts";
 import type { PublicKey } from "../../runtime/signing-key.ts";
 import { Checker } from "./checker/checker.ts";
@@ -91,7 +92,7 @@ export async function verify(source: LedgerSource | FileSource, asked: Asked) {
       read.commits++;
       read.events += commit?.events.length ?? 0;
       read.first ??= commit;
-      if (commit !== undefined && begins > 1 && entry.bytes.includes('"SegmentArchived"'))
+      if (commit !== undefined && begins > 1 && archiving.some((each) => entry.bytes.includes(each)))
         read.archivedTo = Math.max(read.archivedTo, archivedIn(commit));
       if (asked.publicKey !== undefined && commit !== undefined && entry.bytes.includes('"HeadSigned"'))
         checkHeads(checker, commit, {
@@ -179,8 +180,13 @@ function checkBeginning({ model }: Checker, { archivedTo }: Read, n: number): vo
   } else findings.add("number", `the ledger begins with commit ${n}: the ${n - 1} before it are missing`);
 }
 
+/** The events that say up to which commit (`last`) the ledger is archived, as they are in its bytes. */
+const archiving = ['"SegmentArchived"', '"LedgerRestored"'];
+
 function archivedIn({ events }: CommitEnvelope): number {
-  const ends = (events as Event[]).map((event) => (event?.type === "SegmentArchived" ? event.last : 0));
+  const ends = (events as Event[]).map((event) =>
+    archiving.includes(`"${event?.type}"`) ? (event as SegmentArchived).last : 0,
+  );
   return Math.max(0, ...ends.filter(Number.isSafeInteger));
 }
 

@@ -13,6 +13,7 @@ import { graceOf, highestReported } from "../fold/uses.ts";
 import { poolKey } from "../machines/token.ts";
 import { bitOf, heldBack, leasableAt, roomOf } from "../rules/exit.ts";
 import { holderFreeAt, isFull } from "../rules/holder.ts";
+import { refusalAfterRestore } from "../rules/restored.ts";
 import { type Bounds, boundProxy, boundsOf, canBind, chooseBound } from "../rules/session.ts";
 import { isGood, tokenFor } from "../rules/token.ts";
 import { grantProxy, recordOf, sameRequest } from "./grant.ts";
@@ -44,7 +45,7 @@ export function checkRequest(state: PoolState, request: LeaseRequest): Refusal |
   if (request.token === true && rules.policy.token === null) return noTokenSource();
   if (state.draining)
     return refuse("unavailable", "The pool is closing: no more leases are granted.", { retryAfterMs: 1000 });
-  return undefined;
+  return refusalAfterRestore(state);
 }
 
 /** The open lease that this very request already has, or the reason why the request cannot be repeated. */

@@ -34,6 +34,7 @@ export function tick(turn: Turn): boolean {
 export function wakeAt(state: PoolState): number {
   if (state.spreading.size > 0) return state.at;
   return Math.min(
+    state.at < state.restored.until ? state.restored.until : Infinity,
     state.expiries.top?.expiresAt ?? Infinity,
     state.rests.top?.until ?? Infinity,
     state.deadlines.top?.deadlineAt ?? Infinity,

@@ -43,9 +43,12 @@ export function beginRefresh(turn: Turn, chosen: ChosenProxy): boolean {
   return true;
 }
 
-/** False while the pool drains. Also false in the remainder of the turn that closes it. */
+/**
+ * False while the pool drains, and for a while after it was restored. Also false in the remainder of the turn that closes
+ * it.
+ */
 export function grantsLeases(state: PoolState): boolean {
-  return state.opened && !state.draining;
+  return state.opened && !state.draining && state.at >= state.restored.until;
 }
 
 /** The refresh that fetches this token. Undefined: its deadline has passed, or there never was one. */

@@ -100,6 +100,10 @@ export function evolve(state: PoolState, event: Event): void {
     case "SegmentArchived":
       state.archived = { n: event.last, sequence: event.sequence };
       return;
+    case "LedgerRestored":
+      state.restored = { last: event.last, at: state.at, until: event.until };
+      state.archived = { n: event.last, sequence: event.sequence };
+      return;
     default:
       return ignoreOnlyInert(event);
   }

@@ -210,6 +210,8 @@ export class PoolState {
   head = { n: 0, at: 0 };
   /** The last commit that is archived, and its place in the stream. n 0: none. */
   archived = { n: 0, sequence: 0 };
+  /** From a backup: its last commit, when it was restored, and when leases may be granted again. 0: never. */
+  restored = { last: 0, at: 0, until: 0 };
   readonly proxies = new Map<string, Proxy>();
   readonly exits = new Map<string, Exit>();
   /** Former exits that another exit counts, by number (past.ts). */

@@ -18,6 +18,7 @@ import { grantsLeases, ownerOf } from "../decide/token.ts";
 import type { Turn } from "../decide/turn.ts";
 import type { PoolState } from "../fold/state.ts";
 import { poolKey, type Token } from "../machines/token.ts";
+import { refusalAfterRestore } from "../rules/restored.ts";
 import { isGood, isUnavailable } from "../rules/token.ts";
 import { Heap } from "../structures/heap.ts";
 import type { Tell } from "./waiting.ts";
@@ -205,7 +206,7 @@ export class TokenWaiters<To> {
     if (token !== undefined && isGood(state, token)) return { token: given(token) };
     if (grantsLeases(state) || this.#isFetched(group)) return undefined;
     const why = "The pool is closing: no more tokens are fetched.";
-    return { refusal: refuse("unavailable", why, { retryAfterMs: retryUnknownMs }) };
+    return { refusal: refusalAfterRestore(state) ?? refuse("unavailable", why, { retryAfterMs: retryUnknownMs }) };
   }
 
   #anyOf({ able }: CandidateIndexes): Token | undefined {

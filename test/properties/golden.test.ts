@@ -15,7 +15,7 @@ const read = (name: string): string => readFileSync(new URL(`../fixtures/${name}
 const commits = read("ledger-v2.ndjson").trimEnd().split("\n");
 
 /** Events that the format had when the fixture was written. */
-const since = Object.keys(eventSchemas).filter((type) => !["SegmentArchived"].includes(type));
+const since = Object.keys(eventSchemas).filter((type) => !["SegmentArchived", "LedgerRestored"].includes(type));
 
 test("the ledger has every kind of event", () => {
   const types = commits.flatMap((line) => decodeCommit(line).events.map((event) => (event as { type: string }).type));
@@ -51,6 +51,16 @@ test("a ledger with archived commits folds to their range, and the audit has no 
     );
   expect(await ofWrong('"first":1', '"first":3')).toEqual(["commits 3 to 8 are archived, after those up to 0"]);
   expect(await ofWrong('"last":8', '"last":13')).toEqual(["commit 13 says that commits 1 to 13 are archived"]);
+});
+
+test("a ledger that was restored folds to its pause without leases, and the audit has no finding in it", async () => {
+  const restored = read("restored-v2.ndjson").trimEnd().split("\n");
+  const state = new PoolState("default");
+  for (const line of restored) foldCommit(state, decodeCommit(line));
+  expect(state.restored).toEqual({ last: 4, at: 1700000060339, until: 1700003722439 });
+  expect(state.archived).toEqual({ n: 4, sequence: 4 });
+  expect([state.leases.size, state.closedLeases.size]).toEqual([0, 3]);
+  expect(await findingsIn(restored.map((line) => Buffer.from(line)))).toEqual([]);
 });
 
 test("a ledger of version 1 is refused with one sentence", () => {

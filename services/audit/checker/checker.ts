@@ -12,7 +12,7 @@ import { checkClosing, checkGrant, checkRenewal } from "./leases.ts";
 import { Model } from "./model.ts";
 import { checkUse } from "./outcomes.ts";
 import { quotaOf } from "./past.ts";
-import { checkArchived, checkClaim, checkClosed, checkOpened, checkPolicy } from "./pools.ts";
+import { checkArchived, checkClaim, checkClosed, checkOpened, checkPolicy, checkRestored } from "./pools.ts";
 import { checkAdded, checkChanged, checkRetired } from "./proxies.ts";
 import { checkRefused } from "./refusals.ts";
 import { checkRest, checkRestEnd } from "./rests.ts";
@@ -246,6 +246,8 @@ export class Checker {
         return;
       case "SegmentArchived":
         return checkArchived(model, event, commit.n);
+      case "LedgerRestored":
+        return checkRestored(model, event, commit);
       default:
         return this.#stranger(event);
     }

@@ -41,6 +41,8 @@ export function checkGrant(model: Model, event: LeaseGranted, brakes: readonly B
     findings.add("rest", `${leaseId} is granted through exit ${exit.key}, which rests until ${exit.restUntil}`);
   if (!model.isOpen || model.isDraining)
     findings.add("pool", `${leaseId} is granted while the pool is closed or closing`);
+  if (at < model.restored.until)
+    findings.add("pool", `${leaseId} is granted before ${model.restored.until}, after the ledger was restored`);
   if (event.epoch !== proxy.epoch)
     findings.add("epoch", `${leaseId} is of epoch ${event.epoch}, and ${proxy.id} is in ${proxy.epoch}`);
   checkRequest(model, event, proxy);
@@ -222,7 +224,13 @@ function checkEnd(model: Model, event: LeaseClosed, lease: LeaseModel): void {
       `${lease.id} ended at ${endedAt}: its unreported uses hold their slots until ${endedAt + graceMs}, not ${event.slotAt}`,
     );
   }
-  if (how === "expired" ? lease.expiresAt > at || used !== lease.uses : how === "released" && lease.expiresAt <= at) {
+  const { restored } = model;
+  const isRestored = at < restored.until && lease.grantedAt <= restored.at; // It may end before its time.
+  if (
+    how === "expired"
+      ? (lease.expiresAt > at && !isRestored) || used !== lease.uses
+      : how === "released" && lease.expiresAt <= at
+  ) {
     findings.add("closing", `${lease.id} (until ${lease.expiresAt}) is ${how} with ${used} of ${lease.uses} uses`);
   }
   const least = Math.min(highestReported(lease), lease.uses);

@@ -41,6 +41,8 @@ export class Model {
   openedAt = 0;
   /** The last commit that is archived. */
   archivedTo = 0;
+  /** From a backup: when, and until when nothing may be granted. 0: never. */
+  restored = { at: 0, until: 0 };
   /** Number of the next proxy added, or lease granted or ended. Strategies order by it. */
   nextOrder = 1;
   readonly exits = new Map<string, ExitModel>();

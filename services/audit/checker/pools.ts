@@ -1,6 +1,8 @@
 // Checks a ledger's events about the pool itself: its leaders, its policy, its opening and closing, its refusals.
+import type { CommitEnvelope } from "../../../events/commit.ts";
 import { type Policy, policySchema } from "../../../events/policy.ts";
 import type { LeaderClaimed, PolicyChanged, PoolClosed, PoolOpened } from "../../../events/pool.ts";
+import type { LedgerRestored } from "../../../events/restore.ts";
 import type { SegmentArchived } from "../../../events/segment.ts";
 import { regroup } from "./exits.ts";
 import { holdUnreported } from "./leases.ts";
@@ -99,6 +101,24 @@ export function checkArchived(model: Model, event: SegmentArchived, n: number): 
   if (last < first || last >= n)
     findings.add("archive", `commit ${n} says that commits ${first} to ${last} are archived`);
   model.archivedTo = last;
+}
+
+/** The leases that were granted after the backup must have run out, with the slots of their uses. */
+export function checkRestored(model: Model, event: LedgerRestored, { n, events }: CommitEnvelope): void {
+  const { findings, at, policy } = model;
+  const { last, until } = event;
+  if (last !== n - 1) findings.add("archive", `commit ${n} restores a ledger up to commit ${last}`);
+  if ((events[0] as { type?: unknown }).type !== "LeaderClaimed")
+    findings.add("term", "a ledger is restored in a commit that claims no term");
+  const rates = [policy?.rate ?? []].flat();
+  const windowMs = Math.max(0, ...rates.map((each) => each.windowMs));
+  const least = at + (policy?.lease.ttlMsMax ?? 0) + (policy?.lease.graceMs ?? 0) + windowMs;
+  if (until < least)
+    findings.add("rate", `leases are granted again from ${until}, and uses after the backup count until ${least}`);
+  if ((event.closed === true) === model.isOpen)
+    findings.add("pool", `the restored pool is ${model.isOpen ? "open" : "closed"}, and the event says otherwise`);
+  model.archivedTo = last;
+  model.restored = { at, until };
 }
 
 /** @param first of the commit's events. */

@@ -11,6 +11,7 @@ import type { PolicyChanged, PoolOpened } from "../../../events/pool.ts";
 import type { RefusalWord } from "../../../events/refusal.ts";
 import { Fault } from "../../../runtime/fault.ts";
 import type { Answer, Command, LeaseCommand } from "../../../state-machines/command.ts";
+import { expire } from "../../../state-machines/decide/lease.ts";
 import { changePolicy, close, closeWhenDrained } from "../../../state-machines/decide/pool.ts";
 import { tick, wakeAt } from "../../../state-machines/decide/timers.ts";
 import type { PoolState } from "../../../state-machines/fold/state.ts";
@@ -219,6 +220,12 @@ export class AlternativeHistory extends History {
         if (event.draining === true) close(this.turn, { drain: true });
         else if (this.state.opened && !this.state.draining) close(this.turn, { drain: false });
         return;
+      case "LeaseClosed": {
+        // Its ledger was restored. In this history another lease may be open.
+        const lease = this.state.leases.get(event.leaseId);
+        if (lease !== undefined) expire(this.turn, lease);
+        return;
+      }
       default:
         this.turn.emit(event);
     }

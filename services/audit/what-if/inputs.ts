@@ -54,7 +54,8 @@ function commandOf(event: Exclude<Event, LeaseGranted | UseReported>, state: Poo
   switch (event.type) {
     case "LeaseClosed": {
       const { leaseId, used, how } = event;
-      if (how === "expired") return { type: "tick" };
+      // A restored ledger ends leases before their time.
+      if (how === "expired") return (state.leases.get(leaseId)?.expiresAt ?? 0) > state.at ? fact : { type: "tick" };
       return how === "released" ? { type: "release", leaseId, used } : { type: "complete", leaseId, made: used };
     }
     case "LeaseRenewed":
