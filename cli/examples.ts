@@ -73,6 +73,8 @@ export const examples: Readonly<Record<string, readonly string[]>> = {
   "audit seal": ["npx remuda audit seal --output january.ndjson --from 2026-01-01 --to 2026-02-01"],
   "audit key": ["npx remuda audit key > public.pem"],
   "audit head": ["npx remuda audit head > head.json"],
+  backup: ["npx remuda backup /mnt/backup/$(date +%F) --key /mnt/other/remuda.key"],
+  restore: ["npx remuda restore /mnt/backup/2026-01-31 --key /mnt/other/remuda.key"],
   "key rotate": ["npx remuda key rotate"],
   completion: ["npx remuda completion bash > ~/.local/share/bash-completion/completions/remuda"],
   doctor: ["npx remuda doctor", "npx remuda doctor --json"],

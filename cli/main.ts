@@ -74,6 +74,7 @@ const modules: Modules = [
         await (await import("./audit.ts")).addAudit(audit, config, word === "audit" ? process.argv[3] : undefined);
     },
   ],
+  [["backup", "restore"], async () => (await import("./backup.ts")).addBackup(program, config)],
   [["key"], async () => (await import("./keys.ts")).addKeys(program, config)],
   [["doctor"], async () => (await import("./doctor.ts")).addDoctor(program)],
   [["completion"], async () => (await import("./completion.ts")).addCompletion(program)],

@@ -99,6 +99,19 @@ export class Archive {
     }
   }
 
+  /** The archived commits after a sequence, without a stream. @throws Fault "stop-damaged" if a file is damaged. */
+  async *commits(pool: string, afterSeq = 0): AsyncGenerator<StoredCommit> {
+    let seq = afterSeq;
+    for (const segment of this.segments(pool)) {
+      if (segment.last.sequence <= seq) continue;
+      for await (const commit of readSegment(this.#folderOf(pool), segment)) {
+        if (commit.seq <= seq) continue; // Segments may overlap after a crash of the archiver.
+        seq = commit.seq;
+        yield commit;
+      }
+    }
+  }
+
   /** Removes segments whose last commit was stored before then. Their commits are gone. */
   async removeOlder(pool: string, storedBefore: number): Promise<void> {
     for (const segment of this.segments(pool))

@@ -26,6 +26,8 @@ export interface FoldPorts extends TimePorts {
   key: Pick<InstallationKey, "fingerprint">;
 }
 
+type RecoveryPorts = Omit<FoldPorts, "key" | "ledger"> & { ledger: Pick<Ledger, "read"> };
+
 export interface Folded {
   state: PoolState;
   /** Sequence of the last commit in the stream; 0 if there is none. */
@@ -65,7 +67,7 @@ export async function goOnFrom(
 }
 
 /** A snapshot is only a cache: if anything is wrong with it, the ledger decides. */
-export async function recovered(ports: Omit<FoldPorts, "key">): Promise<Fold> {
+export async function recovered(ports: RecoveryPorts): Promise<Fold> {
   const { pool, snapshots } = ports;
   const tried = new Set<string>();
   let damage: unknown;
@@ -90,7 +92,7 @@ export async function recovered(ports: Omit<FoldPorts, "key">): Promise<Fold> {
 }
 
 /** Undefined if the ledger does not have the snapshot's last commit. */
-async function foldFrom(ports: Omit<FoldPorts, "key">, start?: Start): Promise<Fold | undefined> {
+async function foldFrom(ports: RecoveryPorts, start?: Start): Promise<Fold | undefined> {
   const fold = new Fold(ports, start);
   let isThere = start === undefined;
   for await (const stored of ports.ledger.read(Math.max(0, fold.seq - 1))) {

@@ -1,6 +1,8 @@
 // The snapshots of pools, in JetStream's object store. A snapshot is a cache: the fold of a ledger up to a commit. Its
 // name says which commit that is. The reader of the ledger compares that commit, so a snapshot of another history is
 // never continued.
+import { createReadStream, createWriteStream } from "node:fs";
+import { pipeline } from "node:stream/promises";
 import { setImmediate as immediately } from "node:timers/promises";
 import { snapshotsBucket } from "../../protocol/subjects.ts";
 import type { Bus } from "../../runtime/bus.ts";
@@ -66,6 +68,18 @@ export class Snapshots {
     const upToThis = (await this.of(pool)).filter(({ n }) => n <= mark.n);
     for (const old of upToThis.slice(keptMax)) await this.#store.remove(nameOf(pool, old));
     return hash;
+  }
+
+  /** Copies its bytes to a file. @throws as `load` does. */
+  async copyTo(file: string, pool: string, mark: Mark): Promise<void> {
+    await pipeline(this.#store.read(nameOf(pool, mark)), createWriteStream(file, { mode: 0o600, flush: true }));
+  }
+
+  /** Stores a copy. */
+  async copyFrom(file: string, pool: string, mark: Mark): Promise<void> {
+    const isSingle = this.#bus.nc.info?.cluster === undefined;
+    await ensureStream(this.#bus, objectStoreSettings(snapshotsBucket, { isSingle }));
+    await this.#store.put(nameOf(pool, mark), createReadStream(file));
   }
 
   /** Undefined if there is no such snapshot. */

@@ -11,6 +11,7 @@ import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { addAudit } from "../../cli/audit.ts";
+import { addBackup } from "../../cli/backup.ts";
 import { addCompletion } from "../../cli/completion.ts";
 import { addDoctor } from "../../cli/doctor.ts";
 import { addEnvironment } from "../../cli/environment.ts";
@@ -98,6 +99,7 @@ test("each command has an example, and each example a command", async () => {
   addUsers(program, unasked);
   addTokens(program, unasked, unasked);
   await addAudit(program.command("audit"), unasked, undefined);
+  addBackup(program, unasked);
   addKeys(program, unasked);
   addDoctor(program);
   addCompletion(program);
