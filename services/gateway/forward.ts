@@ -168,7 +168,12 @@ class Relay implements Dispatcher.DispatchHandler {
       return false;
     }
     response.on("drain", resume);
-    if (request.method !== "HEAD") response.flushHeaders();
+    // The body often comes with the head: then one write takes both.
+    response.cork();
+    process.nextTick(() => {
+      if (!response.writableEnded && request.method !== "HEAD") response.flushHeaders();
+      response.uncork();
+    });
     return true;
   }
 

@@ -1,5 +1,6 @@
 // The open pools and their policies, as the gateway knows them: which pool a target belongs to, and how its tunnels are
-// counted. The list is read again when it is older than a moment, so that a new policy takes effect at once.
+// counted. A list that is older than a moment is not used, so that a new policy takes effect at once. Under load the next
+// list is read before that, so that no request waits for it.
 import { defaultPolicy, type Policy } from "../../events/policy.ts";
 import { mostSpecific } from "../../protocol/target-hosts.ts";
 
@@ -9,6 +10,8 @@ export interface KnownPool {
 }
 
 const ageMsMax = 25;
+/** At this share of its age the next list is read, while requests go on with the present one. */
+const aheadShare = 0.5;
 /** Listing very many pools takes long, so a list is kept for this many times the duration of the listing. */
 const ageShareMin = 5;
 
@@ -42,13 +45,15 @@ export class Pools {
   }
 
   async #list(): Promise<readonly KnownPool[]> {
-    const isOld = performance.now() - this.#readAt > Math.max(ageMsMax, this.#tookMs * ageShareMin);
-    if (isOld) {
+    const age = performance.now() - this.#readAt;
+    const most = Math.max(ageMsMax, this.#tookMs * ageShareMin);
+    if (age > most * aheadShare) {
       this.#reading ??= this.#refresh().finally(() => {
         this.#reading = undefined;
       });
-      await this.#reading;
+      this.#reading.catch(() => {}); // A request that needs it is told.
     }
+    if (age > most) await this.#reading;
     return this.#known ?? [];
   }
 

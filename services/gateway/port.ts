@@ -2,6 +2,7 @@
 // have is given up at once, so that it is sent again.
 import { headers, RequestError } from "@nats-io/transport-node";
 import { type Attempt, Broken, orAborted, type Port } from "../../client/port.ts";
+import { noticeIn } from "../../protocol/notice.ts";
 import { userHeader } from "../../protocol/over-nats.ts";
 import type { PoolsReply } from "../../protocol/pool.ts";
 import { isRefusal, requestBytesMax, tooLarge } from "../../protocol/refusal.ts";
@@ -21,21 +22,29 @@ export interface Ports {
 }
 
 export function portsOver(bus: Bus): Ports {
-  /** By pool: requests without an answer. */
-  const unanswered = new Map<string, Set<(error: Broken) => void>>();
+  /** By pool: called when it has a new leader. That leader does not have the requests without an answer. */
+  const listeners = new Map<string, Set<() => void>>();
   const terms = new Map<string, number>();
   const leaderCallbacks: (() => void)[] = [];
   bus.nc.subscribe(noticeSubjects, {
     callback(error, message) {
       if (error !== null) return;
       const pool = message.subject.slice(noticeSubject("").length);
-      const term = termIn(message.string());
+      const term = noticeIn(message.string())?.term;
       if (term === undefined || term <= (terms.get(pool) ?? 0)) return;
       terms.set(pool, term);
       for (const callback of leaderCallbacks) callback();
-      for (const cut of unanswered.get(pool) ?? []) cut(new Broken("no-leader", `The pool ${pool} has a new leader.`));
+      for (const tell of [...(listeners.get(pool) ?? [])]) tell();
     },
   });
+  const onNewLeader = (pool: string, tell: () => void): (() => void) => {
+    const ofPool = listeners.get(pool) ?? new Set();
+    listeners.set(pool, ofPool.add(tell));
+    return () => {
+      ofPool.delete(tell);
+      if (ofPool.size === 0 && listeners.get(pool) === ofPool) listeners.delete(pool);
+    };
+  };
 
   async function send(
     subject: string,
@@ -86,8 +95,7 @@ export function portsOver(bus: Bus): Ports {
     const broken = new Promise<never>((_resolve, reject) => {
       cut = reject;
     });
-    const ofPool = unanswered.get(pool) ?? new Set();
-    unanswered.set(pool, ofPool.add(cut));
+    const off = onNewLeader(pool, () => cut(new Broken("new-leader", `The pool ${pool} has a new leader.`)));
     const reply = sendTo(pool, requestSubject(verb, pool), text, { user, timeoutMs });
     reply.catch(() => {}); // It may be cut before.
     try {
@@ -96,8 +104,7 @@ export function portsOver(bus: Bus): Ports {
       if (signal?.aborted) reply.then(late, () => {});
       throw error;
     } finally {
-      ofPool.delete(cut);
-      if (ofPool.size === 0) unanswered.delete(pool);
+      off();
     }
   }
 
@@ -109,6 +116,7 @@ export function portsOver(bus: Bus): Ports {
         const text = JSON.stringify({ requestId });
         await send(requestSubject("cancel", pool), text, { user, timeoutMs: cancelMs }).catch(() => {});
       },
+      onNewLeader,
       close: async () => {}, // The connection is shared.
     }),
     onLeader: (callback) => void leaderCallbacks.push(callback),
@@ -118,13 +126,4 @@ export function portsOver(bus: Bus): Ports {
       return (reply as PoolsReply).pools; // The protocol defines this reply for the verb.
     },
   };
-}
-
-function termIn(text: string): number | undefined {
-  try {
-    const { term } = JSON.parse(text) as { term?: unknown };
-    return typeof term === "number" ? term : undefined;
-  } catch {
-    return undefined;
-  }
 }

@@ -1,0 +1,96 @@
+// The gateways that are compared: each is a process, with the same proxies behind it.
+import { type ChildProcess, execFileSync, fork, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { freePort, ServiceProcess } from "../demo/service.ts";
+
+export interface Contender {
+  name: string;
+  port: number;
+  pid: number;
+  stop(): Promise<void> | void;
+}
+
+const here = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
+
+/** The proxies and the target. */
+export async function startSite(): Promise<{ ports: number[]; stop(): void }> {
+  const child = fork(here("gateway-site.ts"));
+  const [ports] = (await once(child, "message")) as [number[]];
+  return { ports, stop: () => child.disconnect() };
+}
+
+export async function startGateway(folder: string, ports: number[], env: NodeJS.ProcessEnv): Promise<Contender> {
+  const service = await ServiceProcess.at(folder, { REMUDA_OUTBOUND_ALLOW: "127.0.0.0/8", ...env });
+  await service.start();
+  const call = async (method: string, path: string, body: object): Promise<void> => {
+    const answer = await fetch(`${service.httpUrl}/v1/pools/default${path}`, { method, body: JSON.stringify(body) });
+    if (!answer.ok) throw new Error(await answer.text());
+  };
+  const policy = { rate: null, usage: null, concurrency: null, failures: null, streak: null };
+  await call("PATCH", "", { policy });
+  await call("POST", "/proxies", { proxies: ports.map((port) => `127.0.0.1:${port}`) });
+  const port = Number(new URL(service.gatewayUrl).port);
+  return { name: "gateway", port, pid: nodeOf(service.pid ?? 0), stop: () => service.stop() };
+}
+
+/** `setpriv` and the command's script replace themselves or start Node. */
+function nodeOf(pid: number): number {
+  const children = spawnSync("pgrep", ["-P", String(pid), "node"], { encoding: "utf8" }).stdout.trim();
+  return children === "" ? pid : nodeOf(Number(children.split("\n")[0]));
+}
+
+export async function startChain(ports: number[]): Promise<Contender> {
+  const child = fork(here("gateway-chain.ts"), ports.map(String));
+  const [port] = (await once(child, "message")) as [number];
+  return { name: "proxy-chain", port, pid: child.pid ?? 0, stop: () => child.disconnect() };
+}
+
+/** Undefined: it is not installed. */
+export async function startSquid(folder: string, ports: number[]): Promise<Contender | undefined> {
+  if (spawnSync("squid", ["-v"]).status !== 0) return undefined;
+  const port = await freePort();
+  const lines = [
+    `http_port 127.0.0.1:${port}`,
+    ...ports.map((each) => `cache_peer 127.0.0.1 parent ${each} 0 round-robin no-query no-digest name=p${each}`),
+    ...["never_direct allow all", "nonhierarchical_direct off", "cache deny all", "cache_mem 8 MB"],
+    ...["acl all_ports port 1-65535", "http_access allow all", "access_log none", "max_filedescriptors 16384"],
+    ...[`pid_filename ${folder}/squid.pid`, `cache_log ${folder}/squid.log`, "shutdown_lifetime 0 seconds"],
+    ...["pinger_enable off", "via off", "forwarded_for delete", "coredump_dir none"],
+  ];
+  writeFileSync(join(folder, "squid.conf"), lines.join("\n"));
+  const child = spawn("squid", ["-N", "-f", join(folder, "squid.conf")], { stdio: "ignore" });
+  for (let tried = 0; tried < 100 && !(await isOpen(port)); tried++)
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  return { name: "squid", port, pid: child.pid ?? 0, stop: () => stopped(child) };
+}
+
+async function stopped(child: ChildProcess): Promise<void> {
+  child.kill("SIGKILL");
+  if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
+}
+
+function isOpen(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ port, host: "127.0.0.1" });
+    socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
+    socket.once("connect", () => socket.destroy());
+  });
+}
+
+/** Seconds of CPU time, and megabytes now. Of its broker as well, where it has one. */
+export function spentBy({ pid }: Contender): { cpu: number; mb: number; broker: number } {
+  const broker = spawnSync("pgrep", ["-P", String(pid), "nats-server"], { encoding: "utf8" }).stdout.trim();
+  const mb = Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) / 1024;
+  return { cpu: cpuOf(String(pid)), mb, broker: broker === "" ? 0 : cpuOf(broker) };
+}
+
+const ticksPerSecond = Number(execFileSync("getconf", ["CLK_TCK"], { encoding: "utf8" }));
+
+function cpuOf(pid: string): number {
+  const ticks = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
+  return (Number(ticks[11]) + Number(ticks[12])) / ticksPerSecond;
+}
