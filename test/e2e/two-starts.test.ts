@@ -1,11 +1,12 @@
-// One data directory has one owner and one broker, whatever is started twice, killed or interrupted.
+// One data directory has one owner and one broker, whatever is started twice, killed or interrupted. The tests share the
+// directory: each one begins with the service that the previous one left, and has a pool of its own.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { birthOf, isAlive, readBrokerRecord, readProcessRecord } from "../../runtime/broker/record.ts";
 import { holdersOf, openFilesOf } from "../broker/processes.ts";
 import { findTestBinary } from "../kit/broker.ts";
@@ -17,22 +18,34 @@ const systemsChoice = { REMUDA_NATS_PORT: "0", REMUDA_HTTP_PORT: "0" };
 const endMsMax = 2_000;
 
 let dataDir: string;
+/** Left running by the last test. */
+let running: RemudaProcess | undefined;
 const clients: RawNats[] = [];
 
-// On a fresh machine the server is fetched first.
-beforeAll(() => findTestBinary().then(() => {}), 180_000);
-
-beforeEach(async () => {
+beforeAll(async () => {
+  await findTestBinary(); // On a fresh machine the server is fetched first.
   dataDir = await mkdtemp(join(tmpdir(), "two-starts-"));
+}, 180_000);
+
+afterEach(async ({ task }) => {
+  for (const client of clients.splice(0)) await client.close();
+  if (task.result?.state === "fail") await stopEverything(); // It may have left anything.
 });
 
-afterEach(async () => {
-  for (const client of clients.splice(0)) await client.close();
+afterAll(async () => {
+  await stopEverything();
+  await rm(dataDir, { recursive: true, force: true });
+});
+
+async function stopEverything(): Promise<void> {
+  running = undefined;
   await stopAllRemudas();
   // If a broker's owner was killed, its watchdog ends the broker a moment later.
   await eventually(() => expect([...brokers(), ...holdersOf(join(dataDir, "owner.lock"))]).toEqual([]));
-  await rm(dataDir, { recursive: true, force: true });
-});
+}
+
+/** The one that the last test left, or the first. */
+const firstOne = async (): Promise<RemudaProcess> => running ?? (await startRemuda({ dataDir }));
 
 /**
  * Every live nats-server that was started with this data directory's settings, or holds its lock.
@@ -101,26 +114,32 @@ async function clientOf(remuda: RemudaProcess): Promise<RawNats> {
   return client;
 }
 
-async function ask<T>(client: RawNats, verb: string, body: object = {}): Promise<T> {
-  return (await client.request(`remuda.${verb}.default`, JSON.stringify(body))).json<T>();
+interface Pool {
+  name: string;
+  client: RawNats;
+}
+
+async function ask<T>({ name, client }: Pool, verb: string, body: object = {}): Promise<T> {
+  return (await client.request(`remuda.${verb}.${name}`, JSON.stringify(body))).json<T>();
 }
 
 const request = { requestId: "two-starts-the-only-request", ttlMs: 60_000, labels: { kept: "secretly" } };
 
 /** State to be found again: three proxies, a password (stored separately), and an open lease. */
-async function leaveState(client: RawNats): Promise<{ leaseId: string }> {
+async function leaveState(pool: Pool): Promise<{ leaseId: string }> {
   const secret = { url: "http://user:secret@192.0.2.2:8080", labels: request.labels };
-  expect(await ask(client, "proxies.add", { proxies: ["192.0.2.1:8080", secret, "192.0.2.3:8080"] })).toMatchObject({
+  expect(await ask(pool, "pool.open")).toMatchObject({ pool: pool.name, version: 1 });
+  expect(await ask(pool, "proxies.add", { proxies: ["192.0.2.1:8080", secret, "192.0.2.3:8080"] })).toMatchObject({
     added: 3,
   });
-  return ask(client, "lease", request);
+  return ask(pool, "lease", request);
 }
 
-async function expectState(client: RawNats, { leaseId }: { leaseId: string }): Promise<void> {
-  const stats = await ask(client, "pool.stats");
+async function expectState(pool: Pool, { leaseId }: { leaseId: string }): Promise<void> {
+  const stats = await ask(pool, "pool.stats");
   expect(stats).toMatchObject({ proxies: { available: 2, "in-use": 1 }, leases: { open: 1, granted: 1 } });
   const url = "http://user:secret@192.0.2.2:8080";
-  expect(await ask(client, "lease", request)).toMatchObject({ leaseId, url });
+  expect(await ask(pool, "lease", request)).toMatchObject({ leaseId, url });
 }
 
 /** Starts two at once. Returns the one that serves, and the result of the other. */
@@ -132,17 +151,34 @@ async function startTwo(): Promise<{ served: RemudaProcess; refused: string }> {
   return { served: served[0]!, refused: refused[0]! }; // One of each: there were two.
 }
 
+test("of two starts at the very same moment exactly one serves, with one broker", async () => {
+  for (let round = 0; round < 3; round++) {
+    const counting = countBrokers();
+    const { served, refused } = await startTwo();
+    expect(refused).toMatch(/remuda ended \(1\) before it was ready/);
+    expect(refused).toContain(`the data directory ${dataDir} belongs to process ${served.pid}`);
+    const pool = { name: "default", client: await clientOf(served) };
+    expect(await ask(pool, "pool.get")).toMatchObject({ pool: "default" });
+    expect(brokers()).toEqual([recordedBroker()]);
+    expect(await counting.most()).toBe(1);
+    // The next round finds a used directory. The round after that finds one whose owner was killed.
+    if (round === 0) await served.interrupt();
+    if (round === 1) await served.kill9();
+    if (round === 2) running = served;
+  }
+}, 60_000);
+
 test("a second start on one data directory names the owner and ends; the first one is not disturbed", async () => {
-  const first = await startRemuda({ dataDir });
+  const first = await firstOne();
   const broker = recordedBroker();
-  const client = await clientOf(first);
-  const left = await leaveState(client);
+  const pool = { name: "refused", client: await clientOf(first) };
+  const left = await leaveState(pool);
   const counting = countBrokers();
   let asking = true;
   const unanswered: unknown[] = [];
   const asked = (async () => {
     while (asking) {
-      await ask<{ code?: string }>(client, "pool.stats").then(
+      await ask<{ code?: string }>(pool, "pool.stats").then(
         (stats) => stats.code !== undefined && unanswered.push(stats),
         (error) => unanswered.push(error),
       );
@@ -167,53 +203,43 @@ test("a second start on one data directory names the owner and ends; the first o
   expect(await counting.most()).toBe(1);
   expect(recordedBroker()).toBe(broker);
   expect(first.child.exitCode).toBeNull();
-  expect(client.errors).toEqual([]);
-  await expectState(client, left);
+  expect(pool.client.errors).toEqual([]);
+  await expectState(pool, left);
   // The file that tells other commands the address is still there too.
   expect(readProcessRecord(join(dataDir, "owner.json"))?.pid).toBe(first.pid);
+  running = first;
 });
 
-test("of two starts at the very same moment exactly one serves, with one broker", async () => {
-  for (let round = 0; round < 3; round++) {
-    const counting = countBrokers();
-    const { served, refused } = await startTwo();
-    expect(refused).toMatch(/remuda ended \(1\) before it was ready/);
-    expect(refused).toContain(`the data directory ${dataDir} belongs to process ${served.pid}`);
-    expect(await ask(await clientOf(served), "pool.get")).toMatchObject({ pool: "default" });
-    expect(brokers()).toEqual([recordedBroker()]);
-    expect(await counting.most()).toBe(1);
-    // The next round finds a used directory. The round after that finds one whose owner was killed.
-    if (round === 0) await served.interrupt();
-    if (round === 1) await served.kill9();
-  }
-}, 60_000);
-
 test("after kill -9 a new start serves with all state, and two brokers never run at once", async () => {
+  const name = "killed";
   const counting = countBrokers();
-  const first = await startRemuda({ dataDir });
+  const first = await firstOne();
   const broker = recordedBroker();
-  const left = await leaveState(await clientOf(first));
+  const left = await leaveState({ name, client: await clientOf(first) });
   await first.kill9();
   const second = await startRemuda({ dataDir });
   expect(birthOf(broker)).toBeUndefined();
-  await expectState(await clientOf(second), left);
+  await expectState({ name, client: await clientOf(second) }, left);
   expect(brokers()).toEqual([recordedBroker()]);
 
   await second.kill9();
   const { served } = await startTwo();
-  await expectState(await clientOf(served), left);
+  await expectState({ name, client: await clientOf(served) }, left);
   expect(brokers()).toEqual([recordedBroker()]);
   expect(await counting.most()).toBe(1);
+  running = served;
 }, 60_000);
 
 test("after kill -9 of process and broker together a new start serves with all state", async () => {
-  const first = await startRemuda({ dataDir });
-  const left = await leaveState(await clientOf(first));
+  const name = "killed-together";
+  const first = await firstOne();
+  const left = await leaveState({ name, client: await clientOf(first) });
   process.kill(recordedBroker(), "SIGKILL");
   await first.kill9();
   const second = await startRemuda({ dataDir });
-  await expectState(await clientOf(second), left);
+  await expectState({ name, client: await clientOf(second) }, left);
   expect(brokers()).toEqual([recordedBroker()]);
+  running = second;
 }, 60_000);
 
 test.each([
@@ -222,13 +248,14 @@ test.each([
 ])(
   "Ctrl-C to $whom ends all of it within 2 s, and a second start has all state",
   async ({ wholeGroup }) => {
-    const first = await startRemuda({ dataDir });
-    const client = await clientOf(first);
-    const left = await leaveState(client);
+    const first = await firstOne();
+    const name = wholeGroup ? "interrupted-group" : "interrupted";
+    const pool = { name, client: await clientOf(first) };
+    const left = await leaveState(pool);
     const broker = recordedBroker();
     // A waiting lease request must not delay it. All proxies are leased by then.
-    for (let i = 0; i < 5; i++) await ask(client, "lease", { ttlMs: 60_000 });
-    const waiting = ask(client, "lease", { waitMs: 60_000 });
+    for (let i = 0; i < 5; i++) await ask(pool, "lease", { ttlMs: 60_000 });
+    const waiting = ask(pool, "lease", { waitMs: 60_000 });
 
     const askedOn = performance.now();
     const ended = await first.interrupt({ wholeGroup });
@@ -242,9 +269,10 @@ test.each([
     expect(await waiting).toMatchObject({ code: "unavailable", message: "This picker is stopping." });
 
     const second = await startRemuda({ dataDir });
-    const again = await clientOf(second);
+    const again = { name, client: await clientOf(second) };
     expect(await ask(again, "lease", request)).toMatchObject({ leaseId: left.leaseId });
     expect(await ask(again, "pool.stats")).toMatchObject({ leases: { open: 6, granted: 6 } });
+    running = second;
   },
   60_000,
 );
