@@ -1,0 +1,56 @@
+// Runs the tests and examples of clients in other languages, in processes that end with their test.
+import { spawn } from "node:child_process";
+
+export const root = new URL("../../", import.meta.url).pathname;
+/** Debian's: it has requests, httpx, aiohttp and Scrapy. The one on the PATH may be another. */
+export const python = "/usr/bin/python3";
+
+export interface Ran {
+  code: number | null;
+  /** stdout and stderr, in the order of their arrival. */
+  output: string;
+}
+
+export interface Running {
+  /** stdout and stderr so far. */
+  readonly output: string;
+  readonly ended: Promise<Ran>;
+  write(text: string): void;
+}
+
+/** @param options.env besides the test's own, without those that would change the program's behaviour. */
+export function start(
+  command: string,
+  args: readonly string[],
+  { cwd, env = {} }: { cwd: string; env?: Record<string, string> },
+): Running {
+  const own = Object.entries(process.env).filter(([name]) => !/^(REMUDA_|NODE_OPTIONS$|PYTHON|GOFLAGS$)/.test(name));
+  const child = spawn(command, args, {
+    cwd,
+    env: { ...Object.fromEntries(own), PYTHONDONTWRITEBYTECODE: "1", ...env },
+    stdio: ["pipe", "pipe", "pipe"],
+  });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += chunk));
+  child.stdin.on("error", () => {}); // It may have ended.
+  const ended = new Promise<Ran>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", (code) => resolve({ code, output }));
+  });
+  return {
+    get output() {
+      return output;
+    },
+    ended,
+    write: (text) => void child.stdin.write(text),
+  };
+}
+
+export function run(
+  command: string,
+  args: readonly string[],
+  options: { cwd: string; env?: Record<string, string> },
+): Promise<Ran> {
+  const running = start(command, args, options);
+  return running.ended;
+}
