@@ -3,6 +3,7 @@
 import type { LeaseRequest } from "../../protocol/lease.ts";
 import type { Exit, PoolState, Proxy, Watcher } from "../fold/state.ts";
 import type { Need } from "../rules/token.ts";
+import { Changed } from "../structures/changed.ts";
 import { CandidateIndex } from "./candidate-index.ts";
 import { keyOf } from "./terms.ts";
 
@@ -40,8 +41,8 @@ export class Candidates implements Watcher {
   /** Indexes that requests wait for until they are built, in this turn and in the last. */
   #asked = new Set<CandidateIndex>();
   #askedBefore = new Set<CandidateIndex>();
-  readonly #proxies = new Set<Proxy>();
-  readonly #exits = new Set<Exit>();
+  readonly #proxies = new Changed<Proxy>();
+  readonly #exits = new Changed<Exit>();
   #everything = false;
   #isRebuilding = false;
 
@@ -51,17 +52,17 @@ export class Candidates implements Watcher {
   }
 
   proxyMoved(proxy: Proxy): void {
-    this.#proxies.add(proxy);
+    this.#proxies.note(proxy);
   }
 
   exitMoved(exit: Exit): void {
-    this.#exits.add(exit);
+    this.#exits.note(exit);
   }
 
   proxyLeft(proxy: Proxy, exit: Exit): void {
     for (const index of this.#indexes.values()) index.leave(proxy, exit);
-    this.#exits.add(exit);
-    this.#proxies.add(proxy);
+    this.#exits.note(exit);
+    this.#proxies.note(proxy);
   }
 
   everythingMoved(): void {
@@ -166,7 +167,9 @@ export class Candidates implements Watcher {
 
   /** Passes changes since the last call on to the indexes. */
   settle(): void {
+    const proxies = this.#proxies.take();
     if (this.#everything) {
+      this.#exits.take();
       for (const index of this.#indexes.values()) {
         const wasBuilt = index.isBuilt;
         index.begin();
@@ -175,15 +178,13 @@ export class Candidates implements Watcher {
         else this.#isRebuilding = true;
       }
     } else {
-      for (const proxy of this.#proxies) {
-        this.#exits.add(proxy.account);
+      for (const proxy of proxies) {
+        this.#exits.note(proxy.account);
         for (const index of this.#indexes.values()) index.place(proxy);
       }
-      for (const exit of this.#exits) for (const index of this.#indexes.values()) index.reassess(exit);
+      for (const exit of this.#exits.take()) for (const index of this.#indexes.values()) index.reassess(exit);
     }
     this.#everything = false;
-    this.#proxies.clear();
-    this.#exits.clear();
   }
 
   /** Undefined: too many indexes are pinned. */

@@ -109,7 +109,7 @@ export class TokenWaiters<To> {
   /** Answers the waiters that can be answered after the turn's events, or have waited long enough. */
   serve(turn: Turn, tell: Tell<To>): void {
     this.#note(turn);
-    if (this.#candidates.isRebuilding) return;
+    if (this.#candidates.isRebuilding || this.#groups.size === 0) return;
     const any = this.#groups.get("");
     if (any !== undefined) this.#concerned.add(any);
     const concerned = [...this.#concerned];
