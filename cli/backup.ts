@@ -77,7 +77,7 @@ export function addBackup(program: Command, config: () => Config): void {
       const archive = new Archive(settings.archive);
       const { ledgerBytesMax } = settings;
       const pools = await withStopped(settings, (bus) =>
-        restoreBackup(folder, manifest, { bus, key, archive, ledgerBytesMax }),
+        restoreBackup(folder, manifest, { bus, key, archive, ledgerBytesMax, version: version() }),
       );
       if (json) return printJson({ backedUpAt: manifest.at, pools });
       print(`Restored as of ${showInstant(manifest.at)}. Later commits are lost.`);

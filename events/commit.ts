@@ -33,11 +33,16 @@ export function encodeCommit(head: Omit<CommitEnvelope, "events" | "v">, events:
   return `${fields.slice(0, -1)},"events":[${events.join(",")}]}`;
 }
 
+/** Nothing is wrong with the ledger: a newer version of Remuda wrote it. */
+export class NewerFormat extends Error {}
+
 /** @throws Error with a sentence about what is wrong with the commit. */
 export function decodeCommit(text: string): CommitEnvelope {
   const commit = JSON.parse(text) as Partial<CommitEnvelope>; // Checked field by field below.
   if (commit.v === 1)
     throw new Error("it is a ledger of version 1, which was never released. Start with an empty store");
+  if (Number.isSafeInteger(commit.v) && (commit.v ?? 0) > commitVersion)
+    throw new NewerFormat(`the commit's version is ${commit.v}, and this program reads ${commitVersion}`);
   if (commit.v !== commitVersion) throw new Error(`its version is ${commit.v}, this program reads ${commitVersion}`);
   for (const field of ["n", "term", "at"] as const) {
     if (!Number.isSafeInteger(commit[field])) throw new Error(`its ${field} is not a whole number`);

@@ -44,5 +44,6 @@ export const leaderClaimedSchema = z.strictObject({
   type: z.literal("LeaderClaimed"),
   leader: z.string(),
   term: z.int32(),
+  version: z.string().optional().describe("The version of Remuda that writes the commits of this term."),
 });
 export type LeaderClaimed = z.infer<typeof leaderClaimedSchema>;

@@ -11,6 +11,8 @@ export type FaultCode =
   | "retry-later"
   /** The ledger is damaged. Stop, and keep the evidence. */
   | "stop-damaged"
+  /** A newer version wrote the ledger. Update this process. */
+  | "stop-newer"
   /** Another leader has taken over. Stop answering. */
   | "step-down";
 
@@ -22,6 +24,11 @@ export class Fault extends Error {
     this.name = "Fault";
     this.code = code;
   }
+}
+
+/** The ledger cannot be read to its end here. Trying again does not help. */
+export function isForGood(error: unknown): boolean {
+  return error instanceof Fault && (error.code === "stop-damaged" || error.code === "stop-newer");
 }
 
 /** The code that the system, or a library, gave the error ("ENOENT"). "" if it gave none. */

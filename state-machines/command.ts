@@ -55,8 +55,8 @@ export type Command =
   | { type: "close"; drain: boolean; by?: string | undefined }
   | { type: "reject-token"; tokenId: string; proxyId?: string | undefined }
   | { type: "finish-refresh"; result: TokenResult }
-  /** Another leader takes over. */
-  | { type: "claim"; leader: string }
+  /** Another leader takes over. `version`: of Remuda. */
+  | { type: "claim"; leader: string; version?: string | undefined }
   | { type: "sign-head"; head: SignedHead }
   /** A range of the ledger is in the archive, and a snapshot has it. */
   | { type: "note-archived"; segment: Omit<SegmentArchived, "type" | "inert"> }

@@ -56,7 +56,7 @@ export function decide(turn: Turn, command: Command): Answer | Later {
     case "finish-refresh":
       return { accepted: finishRefresh(turn, command.result) };
     case "claim":
-      turn.emit({ type: "LeaderClaimed", leader: command.leader, term: turn.state.term + 1 });
+      turn.emit({ type: "LeaderClaimed", leader: command.leader, term: turn.state.term + 1, ...versionOf(command) });
       return done;
     case "sign-head":
       turn.emit({ type: "HeadSigned", ...command.head, inert: true });
@@ -88,4 +88,8 @@ function ofOne(turn: Turn, proxyId: string, change: (proxy: Proxy) => boolean): 
   const proxy = turn.state.proxies.get(proxyId);
   if (proxy === undefined) return { proxy: "unknown" };
   return { proxy: change(proxy) ? "changed" : "unchanged" };
+}
+
+function versionOf({ version }: { version?: string | undefined }): { version?: string } {
+  return version === undefined ? {} : { version };
 }

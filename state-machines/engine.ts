@@ -39,8 +39,9 @@ export interface TurnInput<To> {
   chance: string;
   /** 22 characters, unguessable. */
   newId(): string;
-  /** The driver's name in the ledger. Its first turn claims the ledger. */
+  /** The driver's name in the ledger, and the version of Remuda. Its first turn claims the ledger. */
   claim?: string | undefined;
+  version?: string | undefined;
   /** In the order of the stream, from the cursor on. */
   outcomes: readonly StoredOutcomes[];
   requests: readonly Asked<To>[];
@@ -189,7 +190,7 @@ export class Engine<To> {
     const isClosed = claim !== undefined && state.commits > 0 && !state.opened;
     const opener = isClosed ? requests.find(({ request }) => request.type === "open") : undefined;
     for (const asked of requests) if (asked !== opener) this.requests.push(asked);
-    if (claim !== undefined) decide(turn, { type: "claim", leader: claim });
+    if (claim !== undefined) decide(turn, { type: "claim", leader: claim, version: input.version });
     this.#deciding = opener;
     if (opener?.request.type === "open") this.#tell(opener.to, this.#decide(turn, opener.request) as Answer); // At once.
     this.#deciding = undefined;

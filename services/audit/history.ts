@@ -1,7 +1,7 @@
 // The state of a pool at any past moment, folded from the nearest checkpoint before it or from the beginning. New
 // checkpoints are saved on the way. A damaged ledger is not folded: the Fault names the place.
 import { hash } from "node:crypto";
-import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
+import { type CommitEnvelope, decodeCommit, NewerFormat } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import { Fault, messageOf } from "../../runtime/fault.ts";
 import { advance, foldCommit } from "../../state-machines/fold/evolve.ts";
@@ -168,7 +168,12 @@ export function decoded(source: LedgerSource, entry: Entry): CommitEnvelope {
 }
 
 function damaged(source: LedgerSource, entry: Entry, cause: unknown): Fault {
-  const where = `${source.where} is damaged at ${entry.line > 0 ? `line ${entry.line}` : `sequence ${entry.seq}`}`;
+  const place = entry.line > 0 ? `line ${entry.line}` : `sequence ${entry.seq}`;
+  if (cause instanceof NewerFormat) {
+    const what = `A newer version of Remuda wrote ${source.where}: at ${place}, ${cause.message}. Update this program.`;
+    return new Fault("stop-newer", what, { cause });
+  }
+  const where = `${source.where} is damaged at ${place}`;
   return new Fault("stop-damaged", `${where}: ${messageOf(cause)}. See "remuda audit verify".`, { cause });
 }
 

@@ -1,6 +1,6 @@
 // Folds a pool's ledger: from the newest snapshot that is good, or from its beginning. The result is its state, and the
 // point at which the pool's time continues. Each commit is checked. A ledger that is not whole is never led.
-import { decodeCommit } from "../../events/commit.ts";
+import { decodeCommit, NewerFormat } from "../../events/commit.ts";
 import { Fault, messageOf } from "../../runtime/fault.ts";
 import { type Ledger, lookAgainMs, type StoredCommit } from "../../runtime/ledger.ts";
 import { hashOf } from "../../runtime/loop.ts";
@@ -83,7 +83,7 @@ export async function recovered(ports: RecoveryPorts): Promise<Fold> {
       if (fold !== undefined) return fold;
       throw new Error("the ledger does not have its last commit");
     } catch (error) {
-      if (isOfBroker(error)) throw error;
+      if (saysNothing(error)) throw error;
       if (mark !== undefined)
         ports.onBadSnapshot?.(`the snapshot of pool ${pool} at commit ${mark.n} is not used: ${messageOf(error)}`);
       else damage = error;
@@ -150,6 +150,8 @@ export class Fold {
       foldCommit(this.state, commit);
       this.work += workOf({ commits: 1, events: commit.events.length });
     } catch (cause) {
+      if (cause instanceof NewerFormat)
+        throw newer(this.#ports.pool, { cause, seq: stored.seq, by: this.state.writtenBy });
       const where = `The ledger of pool ${this.#ports.pool} is damaged at sequence ${stored.seq}`;
       const message = `${where}: ${messageOf(cause)}. The pool is not served. Keep the stream as it is.`;
       throw new Fault("stop-damaged", message, { cause });
@@ -176,9 +178,16 @@ export async function hashOfWitnessed({ ledger, witnessed }: FoldPorts, fold: Fo
   return undefined;
 }
 
+/** @param by the version that wrote it; "": not known. */
+function newer(pool: string, { cause, seq, by }: { cause: Error; seq: number; by: string }): Fault {
+  const writer = by === "" ? "A newer version of Remuda" : `Version ${by} of Remuda`;
+  const message = `${writer} wrote the ledger of pool ${pool}, and this picker cannot read it: at sequence ${seq}, ${cause.message}.`;
+  return new Fault("stop-newer", `${message} The pool is not served here. Update this picker.`, { cause });
+}
+
 /** It says nothing about a snapshot or a ledger. */
-function isOfBroker(error: unknown): boolean {
-  return error instanceof Fault && error.code === "retry-later";
+function saysNothing(error: unknown): boolean {
+  return error instanceof Fault && (error.code === "retry-later" || error.code === "stop-newer");
 }
 
 /** Waits while reads end before this sequence. They may come from a server that was cut off. */
@@ -195,13 +204,16 @@ export async function untilReadTo(
   }
 }
 
-/** @throws Fault "fix-setup" */
+/** The installation's key is another one, so none of its pools can be led. */
+export class ForeignKey extends Fault {}
+
+/** @throws ForeignKey */
 export function checkKey({ pool, key }: Pick<FoldPorts, "pool" | "key">, { keyFingerprint }: PoolState): void {
   if (keyFingerprint !== "" && keyFingerprint !== key.fingerprint) throw foreignKey(pool);
 }
 
 /** Proxies' ids and sealed passwords depend on the key. With another key no proxy would be found again. */
-export function foreignKey(pool: string): Fault {
+export function foreignKey(pool: string): ForeignKey {
   const message = `The pool ${pool} was opened with another installation's key. Start with the key file of that data directory.`;
-  return new Fault("fix-setup", message);
+  return new ForeignKey("fix-setup", message);
 }

@@ -1,6 +1,6 @@
 // A follower of a pool: a picker that holds its state while another one leads it. It reads each commit as it is stored,
 // and keeps the indexes of the pool's proxies. So it takes over with one claim, and reads no history then.
-import { Fault } from "../../runtime/fault.ts";
+import { isForGood } from "../../runtime/fault.ts";
 import { inherit, type Successor } from "./hand-over.ts";
 import type { Prepared, Served } from "./serving.ts";
 
@@ -79,7 +79,7 @@ export class Follower {
       return served;
     } catch (error) {
       // Another picker may have deleted the pool, or archived more than was read here. The next fold tells.
-      if (error instanceof Fault && error.code === "stop-damaged") return undefined;
+      if (isForGood(error)) return undefined;
       throw error;
     } finally {
       off();

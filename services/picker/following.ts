@@ -1,5 +1,5 @@
 // Follows a ledger: reads each commit as it is stored, and keeps the indexes of the pool's proxies up to date.
-import { Fault } from "../../runtime/fault.ts";
+import { isForGood } from "../../runtime/fault.ts";
 import type { Ledger } from "../../runtime/ledger.ts";
 import type { News } from "../../runtime/stream-news.ts";
 import { type Candidates, commonest } from "../../state-machines/candidates/candidates.ts";
@@ -32,7 +32,7 @@ export async function followOn(
       if (!signal.aborted && state.opened) candidates.indexFor(commonest(state));
       await news.after(mark, signal);
     } catch (error) {
-      if (error instanceof Fault && error.code === "stop-damaged") throw error;
+      if (isForGood(error)) throw error;
       onTrouble(error);
       await new Promise((resolve) => setTimeout(resolve, retryMs));
     }

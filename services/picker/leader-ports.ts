@@ -11,6 +11,8 @@ import type { LeftOut } from "./left-out.ts";
 export interface LeaderPorts extends FoldPorts, HeadPorts, Pick<CatchUpPorts, "feed" | "announce"> {
   /** This process's id in the ledger. */
   id: string;
+  /** Of Remuda. Absent: the claim does not say it. */
+  version?: string | undefined;
   secrets: Pick<Secrets, "look" | "get">;
   /** How much of its quotas each user has used, in all pools of this process. Absent: users have no quotas. */
   quotas?: Quotas;

@@ -126,7 +126,7 @@ export class Leader implements Owner {
       at,
       chance: this.#random(16).toString("hex"),
       newId: () => this.#random(16).toString("base64url"),
-      claim: this.#hasClaimed ? undefined : this.#ports.id,
+      ...(this.#hasClaimed ? {} : { claim: this.#ports.id, version: this.#ports.version }),
       outcomes: this.#leftOut.without(this.outcomes.forTurn()),
       requests,
       hasRoom: sheet.hasRoom,

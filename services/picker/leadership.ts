@@ -19,6 +19,7 @@ import { watchStalls } from "../../runtime/stall.ts";
 import { StreamNews } from "../../runtime/stream-news.ts";
 import { Quotas } from "../../state-machines/queue/quotas.ts";
 import { deletePool } from "./deletion.ts";
+import { ForeignKey } from "./fold.ts";
 import { noDemand } from "./growth.ts";
 import { handOver, hearLeaving } from "./hand-over.ts";
 import { OpenPools } from "./open-pools.ts";
@@ -120,7 +121,7 @@ export class Leadership {
     }, scanMs);
     this.#timer.unref();
     this.#upkeep?.start();
-    const fault = (await Promise.all(leading)).find((each) => each?.code === "fix-setup");
+    const fault = (await Promise.all(leading)).find((each) => each instanceof ForeignKey);
     if (fault !== undefined) throw fault;
   }
 

@@ -13,6 +13,7 @@ import { type PoolVerb, poolVerbs, type Verb, verbs, verbsBy } from "../../proto
 import { drained } from "../../runtime/bus.ts";
 import { Defects } from "../../runtime/defects.ts";
 import { answerDiscovery } from "../../runtime/discovery.ts";
+import { Fault } from "../../runtime/fault.ts";
 import { Intake } from "../../runtime/intake.ts";
 import { type Asked, Responder } from "../../runtime/responder.ts";
 import { Leadership } from "./leadership.ts";
@@ -59,7 +60,7 @@ export class Picker {
     await buses.front.nc.flush();
     await this.#leadership.start();
     const open = await this.#leadership.openPools();
-    for (const pool of given.open.filter((each) => !open.includes(each))) await openPool(this.#leadership, pool);
+    for (const pool of given.open.filter((each) => !open.includes(each))) await this.#open(pool);
   }
 
   /**
@@ -70,6 +71,16 @@ export class Picker {
     this.#streams.stop();
     await drained(this.#options.buses.front, this.#subscriptions.splice(0));
     await this.#leadership.stop();
+  }
+
+  /** A pool that cannot be opened ends no other one. */
+  async #open(pool: string): Promise<void> {
+    try {
+      await openPool(this.#leadership, pool);
+    } catch (error) {
+      if (!(error instanceof Fault)) throw error;
+      this.#options.log.error({ pool, code: error.code }, error.message);
+    }
   }
 
   #subscribe(): void {

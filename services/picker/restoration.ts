@@ -28,6 +28,8 @@ interface Given {
   /** Of the new installation. */
   archive: Archive;
   ledgerBytesMax: number;
+  /** Of Remuda. */
+  version: string;
 }
 
 export interface RestoredPool {
@@ -86,7 +88,7 @@ async function restoreSecrets(folder: string, { bus, key }: Given): Promise<void
 async function restorePool(
   { pool, n, seq, hash, storedAt, snapshot }: BackedUpPool,
   folder: string,
-  { bus, key, archive, at }: Given & { at: number },
+  { bus, key, archive, version, at }: Given & { at: number },
 ): Promise<RestoredPool> {
   const snapshots = new Snapshots(bus);
   if (snapshot !== undefined) await snapshots.copyFrom(snapshotFile(folder, pool), pool, snapshot);
@@ -100,7 +102,7 @@ async function restorePool(
   const ledger = new JetStreamLedger({ bus, stream: ledgerStream, subject: ledgerSubject(pool) });
   const leader = `restore-${randomBytes(6).toString("hex")}`;
   const backup = { last: n, sequence: seq, backedUpAt: at };
-  const mark = await commitRestored(state, { ledger, leader, hash, backup });
+  const mark = await commitRestored(state, { ledger, leader, version, hash, backup });
   // Pickers elsewhere need not have the archive then, and a start need not fold it.
   await snapshots.save(pool, mark, state);
   await keepWitness(pool, { bus, key, mark, state });

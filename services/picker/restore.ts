@@ -22,16 +22,16 @@ import type { Mark } from "./snapshots.ts";
  */
 export async function commitRestored(
   state: PoolState,
-  given: { ledger: Pick<Ledger, "append" | "now">; leader: string; hash: string; backup: Backup },
+  given: { ledger: Pick<Ledger, "append" | "now">; leader: string; version: string; hash: string; backup: Backup },
 ): Promise<Mark> {
-  const { ledger, leader, backup } = given;
+  const { ledger, leader, version, backup } = given;
   const candidates = new Candidates(state);
   const at = Math.max(state.at, await ledger.now());
   let last: Mark = { n: state.commits, seq: 0, hash: given.hash };
   for (let isSettled = false; !isSettled; ) {
     const sheet = new Sheet();
     const turn = new Turn(state, { at, chance: randomBytes(16).toString("hex"), candidates, onEvent: sheet.write });
-    if (last.seq === 0) decide(turn, { type: "claim", leader });
+    if (last.seq === 0) decide(turn, { type: "claim", leader, version });
     const answer = decide(turn, { type: "restore", ...backup });
     isSettled = answer !== "later" && "settled" in answer && answer.settled;
     const head = { n: state.commits + 1, prev: last.hash, term: state.term, at, cursor: state.cursor };

@@ -161,7 +161,7 @@ export async function foldPool(pool: string, given: FoldGiven): Promise<Served> 
 /** @throws Fault "stop-damaged" or "fix-setup" if it can never be led here. */
 export async function preparePool(pool: string, given: FoldGiven): Promise<Prepared> {
   const { picker, seen, forget, leftOut, announce, tell, signal } = given;
-  const { buses, key, signer, clock = systemClock, log } = picker.options;
+  const { buses, key, signer, clock = systemClock, log, version } = picker.options;
   const { archive } = picker;
   let leader: Leader | undefined; // Set below, because the leader is made on its ledger.
   const warn = (why: string, message: string): void => log.warn({ pool, why }, message);
@@ -214,7 +214,7 @@ export async function preparePool(pool: string, given: FoldGiven): Promise<Prepa
     const { id, pulse, quotas, demand, defects } = picker;
     const known = { quotas, demand, gapOn: pulse.gapOn };
     const announced = (term: number): Promise<void> => announce(term, gate);
-    const ports = { pool, id, ledger, feed, clock, key, secrets, signer, tell, announce: announced, ...known };
+    const ports = { pool, id, version, ledger, feed, clock, key, secrets, signer, tell, announce: announced, ...known };
     const onDefect = (error: unknown, where: object): void => defects.note("request", error, { pool, ...where });
     leader = new Leader({ ...ports, onDefect, ...(leftOut && { leftOut }) }, folded);
     const watched = {

@@ -1,7 +1,7 @@
 // The fold applies an event to the state. The result depends on these two alone. The fold records; it never refuses and
 // never checks limits. An event that the chart does not accept is a bug or a damaged ledger, so it throws.
 
-import type { CommitEnvelope } from "../../events/commit.ts";
+import { type CommitEnvelope, NewerFormat } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import type { LeaseClosed, LeaseGranted } from "../../events/lease.ts";
 import type { UseReported } from "../../events/outcome.ts";
@@ -60,6 +60,7 @@ export function evolve(state: PoolState, event: Event): void {
     case "LeaderClaimed":
       state.leader = event.leader;
       state.term = event.term;
+      state.writtenBy = event.version ?? "";
       return;
     case "ProxyAdded":
       return addProxy(state, event);
@@ -111,7 +112,7 @@ export function evolve(state: PoolState, event: Event): void {
 
 function ignoreOnlyInert(event: never): void {
   const stranger = event as { type?: unknown; inert?: unknown };
-  if (stranger.inert !== true) throw new Error(`unknown event ${String(stranger.type)}`);
+  if (stranger.inert !== true) throw new NewerFormat(`the event ${String(stranger.type)} is not known`);
 }
 
 function openPool(state: PoolState, event: PoolOpened): void {

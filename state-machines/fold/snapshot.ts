@@ -12,7 +12,7 @@ import { type Exit, type Lease, PoolState, type Proxy, type Session, spreadFrom 
 import { restoreToken } from "./token.ts";
 
 /** Increase it with every change of a state's form or of its folding. Snapshots of another version are not read. */
-export const snapshotVersion = 12;
+export const snapshotVersion = 13;
 
 /** How many entries are restored between two pauses. It takes a millisecond or two. */
 const entriesAtOnce = 1000;
@@ -39,6 +39,7 @@ export function fieldsOf(state: PoolState) {
     policyVersion: state.policyVersion,
     leader: state.leader,
     term: state.term,
+    writtenBy: state.writtenBy,
     at: state.at,
     commits: state.commits,
     cursor: state.cursor,

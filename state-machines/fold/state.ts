@@ -203,6 +203,8 @@ export class PoolState {
   policyVersion = 0;
   leader = "";
   term = 0;
+  /** Of Remuda, which wrote the commits of this term. "": not known. */
+  writtenBy = "";
   at = 0;
   commits = 0;
   cursor: Cursor = { seq: 0, at: 0 };

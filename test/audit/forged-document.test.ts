@@ -97,6 +97,17 @@ test.each<[string, Rule, (commit: CommitEnvelope) => void]>([
   expect(findings.find((finding) => finding.rule === rule)).toMatchObject({ n: 300, sequence: 600 });
 });
 
+test("tells which version wrote an event that is not known here", async () => {
+  const forged = forge(ledger, 299, (commit) => {
+    commit.term++;
+    const claim = { type: "LeaderClaimed", leader: "newer", term: commit.term, version: "9.8.7" };
+    commit.events = [claim, { type: "ProxyBlessed" }];
+  });
+  expect((await findingsIn(forged)).map(({ what }) => what)).toContain(
+    'an event of the type "ProxyBlessed" is not known here, and version 9.8.7 of Remuda wrote it: nothing after it can be checked',
+  );
+});
+
 test("accepts an unknown event that is marked as inert", async () => {
   expect(await findingsIn(forge(ledger, 299, (commit) => commit.events.push({ type: "Remark", inert: true })))).toEqual(
     [],

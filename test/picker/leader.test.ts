@@ -3,7 +3,7 @@
 
 import { setImmediate as immediately } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { type CommitEnvelope, decodeCommit } from "../../events/commit.ts";
+import { type CommitEnvelope, decodeCommit, encodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
 import type { MetricsReply } from "../../protocol/metrics.ts";
 import type { LeaderVerb, PoolVerb } from "../../protocol/verbs.ts";
@@ -508,6 +508,41 @@ test.each([
     code: "stop-damaged",
     message: expect.stringMatching(/pool test is damaged at sequence [23]/),
   } satisfies Partial<Record<keyof Fault, unknown>>);
+});
+
+test("says that a newer version wrote its ledger, and not that it is damaged", async () => {
+  const ledger = new MemoryLedger();
+  const { leader, ask } = await opened({ ledger });
+  await ask("proxies.add", { proxies: proxyLines(2) });
+  leader.stop();
+  const write = (events: object[]): void => {
+    const last = ledger.commits.at(-1)!;
+    const head = decodeCommit(Buffer.from(last.bytes).toString());
+    const texts = events.map((event) => JSON.stringify(event));
+    const bytes = Buffer.from(encodeCommit({ ...head, n: head.n + 1, prev: hashOf(last.bytes) }, texts));
+    ledger.store({ id: `newer-${head.n}`, bytes, afterSeq: last.seq });
+  };
+  // An inert event decides nothing, so a reader may skip it.
+  write([{ type: "LeaderClaimed", leader: "newer", term: 2, version: "9.8.7" }]);
+  write([{ type: "Remark", text: "hello", inert: true }]);
+  const { leader: skipped } = await lead({ ledger });
+  expect(await skipped.lead()).toBe(true);
+  skipped.stop();
+  write([{ type: "LeaderClaimed", leader: "newer", term: 4, version: "9.8.7" }, { type: "ProxyBlessed" }]);
+  const fault = {
+    code: "stop-newer",
+    message: expect.stringMatching(
+      /^Version 9\.8\.7 of Remuda wrote the ledger of pool test, and this picker cannot read it: at sequence 6, the event ProxyBlessed is not known\. .*Update this picker\.$/,
+    ),
+  };
+  await expect(lead({ ledger })).rejects.toMatchObject(fault);
+  ledger.commits[5]!.bytes = Buffer.from(
+    Buffer.from(ledger.commits[5]!.bytes).toString().replace('{"v":2,', '{"v":3,'),
+  );
+  await expect(lead({ ledger })).rejects.toMatchObject({
+    code: "stop-newer",
+    message: expect.stringContaining("the commit's version is 3, and this program reads 2"),
+  });
 });
 
 test("refuses another installation's key before it claims anything", async () => {

@@ -1,9 +1,12 @@
 // Several pickers on one broker: one of the remaining pickers leads a pool, even one that was closed in between.
 
 import { expect, onTestFinished, test } from "vitest";
-import { requestSubject } from "../../protocol/subjects.ts";
+import { decodeCommit, encodeCommit } from "../../events/commit.ts";
+import type { PoolsReply } from "../../protocol/pool.ts";
+import { ledgerStream, ledgerSubject, requestSubject } from "../../protocol/subjects.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
-import { callJs, streamInfo } from "../../runtime/jetstream-api.ts";
+import { callJs, storedMessage, streamInfo } from "../../runtime/jetstream-api.ts";
+import { hashOf } from "../../runtime/loop.ts";
 import { openBucket, openSecrets } from "../../runtime/secrets.ts";
 import { Picker } from "../../services/picker/picker.ts";
 import { startTestBroker } from "../kit/broker.ts";
@@ -47,6 +50,27 @@ test("takes over a pool that was closed and opened by another picker when that p
   expect((await ask("pool.stats")).leader.id).toBe(second.id);
   second.stop();
   await eventually(async () => expect((await ask("pool.stats")).leader?.id).toBe(standing.id));
+}, 30_000);
+
+test("serves the other pools beside one that a newer version wrote, and one whose witness cannot be read", async () => {
+  const { bus, start, ask } = await pickers();
+  const first = await start(["default", "shop"]);
+  await first.stop();
+  const last = await storedMessage(bus, ledgerStream, { last_by_subj: ledgerSubject("default") });
+  const head = decodeCommit(Buffer.from(last!.bytes).toString());
+  const claim = { type: "LeaderClaimed", leader: "newer", term: head.term + 1, version: "9.8.7" };
+  const events = [claim, { type: "ProxyBlessed" }].map((event) => JSON.stringify(event));
+  const newer = { ...head, n: head.n + 1, prev: hashOf(last!.bytes), term: head.term + 1 };
+  await bus.nc.request(ledgerSubject("default"), encodeCommit(newer, events));
+  await bus.nc.request("$KV.remuda-secrets._witness.odd", "garbage");
+  await start(["default", "shop"]);
+  expect((await ask("pool.stats")).code).toBeUndefined();
+  const { pools, unusable } = (await bus.nc.request("remuda.pool.list.all", "{}")).json<PoolsReply>();
+  expect(pools.map(({ pool }) => pool)).toEqual(["shop"]);
+  expect(unusable?.toSorted((a, b) => (a.pool < b.pool ? -1 : 1))).toEqual([
+    { pool: "default", message: expect.stringMatching(/^Version 9\.8\.7 of Remuda wrote the ledger of pool default/) },
+    { pool: "odd", message: expect.stringContaining("sealed under a different key") },
+  ]);
 }, 30_000);
 
 test("leads a pool even if its secrets cannot be pruned", async () => {

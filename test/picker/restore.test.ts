@@ -25,7 +25,7 @@ async function restored(before: readonly Buffer[], wall: number): Promise<Buffer
   const state = folded(before);
   const ledger = new MemoryLedger({ wall: () => wall });
   const backup = { last: before.length, sequence: 2 * before.length, backedUpAt: wall - 60_000 };
-  const given = { ledger, leader: "restore-1", hash: hashOf(before.at(-1) ?? Buffer.of()), backup };
+  const given = { ledger, leader: "restore-1", version: "1.2.3", hash: hashOf(before.at(-1) ?? Buffer.of()), backup };
   const mark = await commitRestored(state, given);
   const after = ledger.commits.map(({ bytes }) => Buffer.from(bytes));
   expect(mark).toEqual({ n: before.length + after.length, seq: after.length, hash: hashOf(after.at(-1)!) });
@@ -44,7 +44,7 @@ test("ends all leases as used, in as many commits as that takes; the audit finds
   expect(after.length).toBeGreaterThan(1);
   const events = eventsOf(after);
   expect(events.slice(0, 2)).toMatchObject([
-    { type: "LeaderClaimed", leader: "restore-1" },
+    { type: "LeaderClaimed", leader: "restore-1", version: "1.2.3" },
     { type: "LedgerRestored", last: 30, sequence: 60, backedUpAt: at + 1000 - 60_000 },
   ]);
   const ends = events.filter(({ type }) => type === "LeaseClosed");

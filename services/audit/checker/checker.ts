@@ -262,7 +262,7 @@ export class Checker {
     if (inert === true) return;
     this.model.findings.add(
       "unknown-event",
-      `an event of the type ${JSON.stringify(type)} is not known here: nothing after it can be checked`,
+      `an event of the type ${JSON.stringify(type)} is not known here${this.model.writer}: nothing after it can be checked`,
     );
     this.stopped = true;
   }

@@ -39,6 +39,8 @@ export class Model {
    */
   isOther = false;
   openedAt = 0;
+  /** The version of Remuda that writes, in words; "": not known. */
+  writer = "";
   /** The last commit that is archived. */
   archivedTo = 0;
   /** From a backup: when, and until when nothing may be granted. 0: never. */

@@ -135,6 +135,7 @@ export function checkClaim(
     );
   }
   model.takesOver = true;
+  model.writer = event.version === undefined ? "" : `, and version ${event.version} of Remuda wrote it`;
   if (!given.first) findings.add("term", `${event.leader} claims the pool in the middle of a commit`);
   if (!tally.silent) tally.terms.add(event.term);
 }
