@@ -2,7 +2,6 @@
 // it. REMUDA_NATS_URL overrides it. The written address has no login: logins are in the users file.
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { Archive } from "../runtime/archive/archive.ts";
 import type { Config } from "../runtime/config.ts";
 import { resultOr } from "../runtime/fault.ts";
 import { replaceFile } from "../runtime/files.ts";
@@ -19,8 +18,8 @@ export interface Address {
   tlsCa?: string | undefined;
 }
 
-/** `archive`: of this machine. */
-export type LedgerAddress = Address & { archive: Archive };
+/** `archiveFolder`: the archive of this machine. */
+export type LedgerAddress = Address & { archiveFolder: string };
 
 const fileName = "address.json";
 
@@ -94,7 +93,7 @@ export function atHost(url: string, reached: (host: string) => string): string {
 
 /** The address for reading ledgers. A reader needs an auditor's rights, and no others. */
 export function findLedger(config: Config): LedgerAddress {
-  return { ...findAddress(config, "auditor"), archive: new Archive(config.archive) };
+  return { ...findAddress(config, "auditor"), archiveFolder: config.archive };
 }
 
 function readAddress(config: Config): Address | undefined {

@@ -2,6 +2,7 @@
 // needs no running service.
 import { join } from "node:path";
 import type { Command } from "commander";
+import { Archive } from "../runtime/archive/archive.ts";
 import type { Config } from "../runtime/config.ts";
 import { Fault } from "../runtime/fault.ts";
 import { checkpointsIn } from "../services/audit/checkpoint.ts";
@@ -56,7 +57,7 @@ async function openSource(
   { file, pool }: { file?: string; pool: string },
 ): Promise<LedgerSource> {
   if (file !== undefined) return (await import("../services/audit/file-source.ts")).openFileSource(file);
-  const { natsUrl, tlsCa, archive } = findLedger(config());
+  const { natsUrl, tlsCa, archiveFolder } = findLedger(config());
   const { openStreamSource } = await import("../services/audit/stream-source.ts");
-  return openStreamSource(natsUrl, pool, { caFile: tlsCa, archive });
+  return openStreamSource(natsUrl, pool, { caFile: tlsCa, archive: new Archive(archiveFolder) });
 }

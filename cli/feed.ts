@@ -3,6 +3,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type CommitEnvelope, decodeCommit } from "../events/commit.ts";
 import { ledgerSubject } from "../protocol/subjects.ts";
+import { Archive } from "../runtime/archive/archive.ts";
 import { type Bus, openBus } from "../runtime/bus.ts";
 import { Fault, messageOf } from "../runtime/fault.ts";
 import { callJs, storedMessage, streamOf } from "../runtime/jetstream-api.ts";
@@ -56,7 +57,7 @@ export async function* feed(options: FeedOptions): AsyncGenerator<FeedCommit> {
         const stopLooking = lookAfter(bus, { signal, tell, hasMoved: () => find().natsUrl !== address.natsUrl, close });
         try {
           const stored = tail({ bus, stream, subject: ledgerSubject(pool), from: place, signal });
-          for await (const message of address.archive.whole(pool, stored, place.seq)) {
+          for await (const message of new Archive(address.archiveFolder).whole(pool, stored, place.seq)) {
             place = { seq: message.seq, at: message.storedAt };
             yield { commit: commitIn(message.bytes, message.seq), sequence: message.seq };
           }

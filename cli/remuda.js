@@ -3,7 +3,7 @@
 // npm installed as an optional package for this platform. A package (`npm pack`) has the command line as JavaScript, in
 // dist/. This file is JavaScript, because an older Node must be able to read it.
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import * as module from "node:module";
 import { constants, homedir } from "node:os";
 import { join } from "node:path";
@@ -13,7 +13,10 @@ const paths = ["./main.ts", "../dist/cli/main.js"].map((path) => fileURLToPath(n
 const main = paths.find((path) => existsSync(path));
 const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
 
-if (major > 22 || (major === 22 && minor >= 18)) {
+if (process.argv[2] === "--version" || process.argv[2] === "-V") {
+  // The command line itself need not be loaded for that, nor another Node be started.
+  console.log(JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")).version);
+} else if (major > 22 || (major === 22 && minor >= 18)) {
   // V8's compiled code is kept from start to start. That saves two thirds of a command's time.
   const { REMUDA_CACHE_DIR, XDG_CACHE_HOME = join(homedir(), ".cache") } = process.env;
   module.enableCompileCache(join(REMUDA_CACHE_DIR || join(XDG_CACHE_HOME, "remuda"), "compiled"));

@@ -7,6 +7,7 @@ import type { TokenEvent, TokenRejected, WhyRefused } from "../events/token.ts";
 import { given } from "../protocol/given.ts";
 import { ledgerSubject } from "../protocol/subjects.ts";
 import type { RejectReply, TokenReply } from "../protocol/token.ts";
+import { Archive } from "../runtime/archive/archive.ts";
 import { storedMessage, streamOf } from "../runtime/jetstream-api.ts";
 import { type Place, tail } from "../runtime/tail.ts";
 import { showInstant } from "../runtime/text.ts";
@@ -58,7 +59,7 @@ async function history(options: Asked & { proxy?: string; from?: Place }, find: 
     const from = options.from ?? { seq: 0, at: 0 };
     const teller = new Teller();
     const stored = tail({ bus, stream, subject, from, until: last.seq });
-    for await (const { bytes, seq: sequence } of address.archive.whole(pool, stored, from.seq)) {
+    for await (const { bytes, seq: sequence } of new Archive(address.archiveFolder).whole(pool, stored, from.seq)) {
       // Most commits have no event about tokens, and need not be parsed.
       if (!Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).includes(marked)) continue;
       const commit = decodeCommit(Buffer.from(bytes).toString());

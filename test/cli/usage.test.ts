@@ -1,7 +1,7 @@
 // Wrong usage and no service: a sentence that says what to do, the right exit code, and never a stack trace.
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, rmSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -246,6 +246,15 @@ describe("the launcher", () => {
 
   test("starts the command line with a node that is new enough", () => {
     expect(execFileSync(process.execPath, [launcher, "--version"], { encoding: "utf8" })).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+
+  test("prints the version without the command line", () => {
+    const place = mkdtempSync(join(tmpdir(), "launcher-test-"));
+    onTestFinished(() => rmSync(place, { recursive: true, force: true }));
+    cpSync(launcher, join(place, "cli/remuda.js"));
+    cpSync(fileURLToPath(new URL("../../package.json", import.meta.url)), join(place, "package.json"));
+    const printed = execFileSync(old, [join(place, "cli/remuda.js"), "-V"], { encoding: "utf8" });
+    expect(printed).toMatch(/^\d+\.\d+\.\d+\n$/);
   });
 
   test("an old node (if there is one, else this) starts the project's own, with input and exit code", async () => {
