@@ -24,6 +24,8 @@ export interface AddingPorts extends EntryPorts {
 interface Added {
   commands: Extract<Command, { type: "add" }>[];
   reply(each: readonly Answer[]): AddReply;
+  /** To be called when the command is answered, decided or not. */
+  over(): void;
 }
 
 export class Adding {
@@ -31,6 +33,8 @@ export class Adding {
   #last: Promise<unknown> = Promise.resolve();
   #waiting = 0;
   #waitingBytes = 0;
+  /** New proxies of lists whose commands are not answered yet. A few of them may be in the pool already. */
+  #coming = 0;
 
   constructor(ports: AddingPorts) {
     this.#ports = ports;
@@ -59,7 +63,8 @@ export class Adding {
   async #prepare(request: AddRequest): ReturnType<Adding["add"]> {
     const entries = await readEntries(request, this.#ports);
     const { newcomers, logins } = entries;
-    const refusal = this.#fullFor(newcomers);
+    const added = this.#newAmong(newcomers);
+    const refusal = this.#fullFor(added);
     if (refusal !== undefined) return { refusal };
     try {
       // Before the command enters the loop: a proxy in the ledger whose login is lost could never be used.
@@ -68,20 +73,29 @@ export class Adding {
       const message = "The logins could not be stored: the broker does not answer.";
       return { refusal: refuse("unavailable", message, { retryAfterMs: 1000 }) };
     }
+    this.#coming += added;
     return {
       commands: newcomers.map((newcomer) => ({ type: "add", newcomer })),
       reply: (each) => addReply(entries, each, request),
+      over: () => {
+        this.#coming -= added;
+      },
     };
   }
 
   /** Proxies that the pool knows already may be added again at any time. */
-  #fullFor(newcomers: readonly Newcomer[]): Refusal | undefined {
+  #newAmong(newcomers: readonly Newcomer[]): number {
+    const { proxies } = this.#ports.leader.state;
+    return new Set(newcomers.flatMap(({ id }) => (proxies.has(id) ? [] : [id]))).size;
+  }
+
+  #fullFor(added: number): Refusal | undefined {
     const { leader, proxiesMax = Number.POSITIVE_INFINITY } = this.#ports;
     const { pool, proxies } = leader.state;
-    const added = new Set(newcomers.flatMap(({ id }) => (proxies.has(id) ? [] : [id]))).size;
-    if (added === 0 || proxies.size + added <= proxiesMax) return undefined;
+    const more = this.#coming + added;
+    if (added === 0 || proxies.size + more <= proxiesMax) return undefined;
     const message =
-      `The pool ${pool} has ${proxies.size} proxies, those retired in the last hour included. With ${added} more it ` +
+      `The pool ${pool} has ${proxies.size} proxies, those retired in the last hour included. With ${more} more it ` +
       `would have more than the ${proxiesMax} that REMUDA_PROXIES_MAX allows. Retire proxies, or raise it.`;
     return overloaded(message, fullRetryMs);
   }

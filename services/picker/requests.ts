@@ -217,13 +217,13 @@ export class Requests {
 
   async #add(given: Given<"proxies.add">, call: Call): Promise<void> {
     const added = await this.#adding.add(given, call.bytes);
-    if ("refusal" in added) this.#look(call, () => added.refusal);
-    else
-      this.#each(
-        added.commands.map((command) => ({ ...command, by: call.who.name })),
-        call,
-        added.reply,
-      );
+    if ("refusal" in added) return this.#look(call, () => added.refusal);
+    const respond = (answer: object): void => {
+      added.over();
+      call.respond(answer);
+    };
+    const commands = added.commands.map((command) => ({ ...command, by: call.who.name }));
+    this.#each(commands, { ...call, respond }, added.reply);
   }
 
   #report(outcomes: readonly unknown[], call: Call): void {

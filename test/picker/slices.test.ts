@@ -139,7 +139,9 @@ describe("lists that are added", () => {
     const adding = new Adding({ outbound: loopbackAllowed, secrets: { put }, key, leader, proxiesMax: 3 });
     const add = async (proxies: string[]) => {
       const added = await adding.add({ proxies, ids: false });
-      if ("commands" in added) for (const { newcomer } of added.commands) state.proxies.set(newcomer.id, {} as Proxy); // Only its id is read.
+      if ("refusal" in added) return added;
+      for (const { newcomer } of added.commands) state.proxies.set(newcomer.id, {} as Proxy); // Only its id is read.
+      added.over();
       return added;
     };
     expect(await add(list(4, 1))).toEqual({
@@ -156,5 +158,11 @@ describe("lists that are added", () => {
     expect(await add(list(4, 1))).toMatchObject({ refusal: { code: "overloaded" } });
     expect(await add(twice)).toHaveProperty("commands");
     state.proxies.clear();
+    // Sent at once, the lists are counted before they are in the pool.
+    const [first, second] = await Promise.all([2, 2].map((n, i) => adding.add({ proxies: list(n, i), ids: false })));
+    expect(first).toHaveProperty("commands");
+    expect(second).toMatchObject({ refusal: { code: "overloaded" } });
+    if (first !== undefined && "commands" in first) first.over();
+    expect(await adding.add({ proxies: list(2, 1), ids: false })).toHaveProperty("commands");
   });
 });
