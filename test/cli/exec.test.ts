@@ -4,7 +4,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, type TestContext, test } from "vitest";
 import { proxyVariables } from "../../cli/proxy-variables.ts";
 import type { LeaseReply } from "../../protocol/lease.ts";
 import type { StatsReply } from "../../protocol/pool.ts";
@@ -70,12 +70,20 @@ interface Started {
   ended: Promise<number | null>;
 }
 
-/** For signals: the process itself, with pipes. Ready when the command has written a line. */
-async function start(pool: string, options: string[], command: string[]): Promise<Started> {
+/**
+ * For signals: the process itself, with pipes. Ready when the command has written a line. @param atEnd of the test that
+ * starts it, if tests run at the same time.
+ */
+async function start(
+  pool: string,
+  options: string[],
+  command: string[],
+  atEnd: TestContext["onTestFinished"] = onTestFinished,
+): Promise<Started> {
   const env = { ...process.env, REMUDA_DATA_DIR: dataDir };
   const args = ["cli/main.ts", "exec", "--pool", pool, ...options, "--", ...command];
   const child = spawn(process.execPath, args, { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] });
-  onTestFinished(() => void child.kill("SIGKILL"));
+  atEnd(() => void child.kill("SIGKILL"));
   let text = "";
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (text += chunk));
   const ended = once(child, "exit").then(([code]) => code as number | null);
@@ -197,12 +205,13 @@ describe("signals", () => {
   });
 });
 
-describe("time", () => {
-  test("renews the lease of a long command, and its success counts in time", async () => {
+// Each of them waits for the end of a lease.
+describe.concurrent("time", () => {
+  test("renews the lease of a long command, and its success counts in time", async ({ onTestFinished }) => {
     await open("longer");
     const flag = join(dataDir, "long-enough");
     const script = `echo $REMUDA_LEASE_ID; while [ ! -e "${flag}" ]; do sleep 0.05; done`;
-    const { ended } = await start("longer", ["--ttl", "3s"], ["sh", "-c", script]);
+    const { ended } = await start("longer", ["--ttl", "3s"], ["sh", "-c", script], onTestFinished);
     const only = async () => (await api<{ leases: LeaseReply[] }>("GET", "longer/leases")).leases[0];
     const firstEnd = (await only())?.expiresAt ?? 0;
     // By the pool's own clock.
@@ -216,10 +225,10 @@ describe("time", () => {
     });
   });
 
-  test("ends the command and its children before a lease that cannot be renewed ends", async () => {
+  test("ends the command and its children before a lease that cannot be renewed ends", async ({ onTestFinished }) => {
     await open("cut");
     const script = "sleep 60 & echo $! $REMUDA_LEASE_ID; wait";
-    const { output, ended } = await start("cut", ["--ttl", "8s"], ["sh", "-c", script]);
+    const { output, ended } = await start("cut", ["--ttl", "8s"], ["sh", "-c", script], onTestFinished);
     const [pid = "", leaseId = ""] = output().trim().split(" ");
     expect(birthOf(Number(pid))).toBeDefined();
     const { leases } = await api<{ leases: LeaseReply[] }>("GET", "cut/leases");
@@ -233,29 +242,24 @@ describe("time", () => {
     );
   });
 
-  test("kills a command that does not end when its lease is over", async () => {
+  test("kills a command that does not end when its lease is over", async ({ onTestFinished }) => {
     await open("stubborn");
-    const { output, ended } = await start(
-      "stubborn",
-      ["--ttl", "2s"],
-      ["sh", "-c", 'trap "" TERM; echo $REMUDA_LEASE_ID; for i in $(seq 200); do sleep 0.1; done'],
-    );
+    const script = 'trap "" TERM; echo $REMUDA_LEASE_ID; for i in $(seq 200); do sleep 0.1; done';
+    const { output, ended } = await start("stubborn", ["--ttl", "2s"], ["sh", "-c", script], onTestFinished);
     await api("DELETE", `stubborn/leases/${output().trim()}`);
     expect(await ended).toBe(137);
   });
+});
 
-  test("reports a service that has gone, and keeps the command's exit code", async () => {
-    await open("gone");
-    const flag = join(dataDir, "go-on");
-    const script = `echo ready; while [ ! -e "${flag}" ]; do sleep 0.05; done; exit 4`;
-    const { output, ended } = await start("gone", [], ["sh", "-c", script]);
-    await service.interrupt();
-    await writeFile(flag, "");
-    expect(await ended).toBe(4);
-    expect(output()).toMatch(
-      /remuda: the lease l_\S+ could not be released: no service at .*ends by itself in at most/,
-    );
-  });
+test("reports a service that has gone, and keeps the command's exit code", async () => {
+  await open("gone");
+  const flag = join(dataDir, "go-on");
+  const script = `echo ready; while [ ! -e "${flag}" ]; do sleep 0.05; done; exit 4`;
+  const { output, ended } = await start("gone", [], ["sh", "-c", script]);
+  await service.interrupt();
+  await writeFile(flag, "");
+  expect(await ended).toBe(4);
+  expect(output()).toMatch(/remuda: the lease l_\S+ could not be released: no service at .*ends by itself in at most/);
 });
 
 test("sets the proxy in every variable; a socks5 proxy resolves names itself, and Node is left alone", () => {

@@ -1,13 +1,13 @@
 // Whose fault a failure is: each row of the table in docs/outcomes.md (clients/classification.json), over each of its transports, with real
 // connections. The first proxy is the one that goes wrong, and beside it there is a good one.
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Client, FetchInit, Options, Response } from "../../client/client.ts";
 import { readClassification, type Transport, transports } from "../docs/classification.ts";
 import { loopbackTls } from "../kit/tls/loopback.ts";
-import { deadPort, firstly, type LabProxy, startLabProxy, startTarget, type Target } from "./lab.ts";
+import { deadPort, firstly, startLabProxy, startTarget, type Target } from "./lab.ts";
 import { type LabCase, labCases } from "./lab-cases.ts";
-import { type StandIn, standIn } from "./stand-in.ts";
+import { standIn } from "./stand-in.ts";
 
 /** What this client does in a row. */
 interface Case extends LabCase {
@@ -61,33 +61,30 @@ const rows = readClassification(root).cases.flatMap(({ transports, ...row }) =>
 );
 
 let targets: Record<"plain" | "secure", Target>;
-let bad: LabProxy;
-let good: LabProxy;
-let open: StandIn | undefined;
 
 beforeAll(async () => {
   targets = { plain: await startTarget({ secure: false }), secure: await startTarget({ secure: true }) };
 });
 afterAll(() => Promise.all(Object.values(targets).map((each) => each.stop())));
-afterEach(async () => {
-  await open?.client.close();
-  await Promise.all([bad?.stop(), good?.stop()]);
-});
 
 let paths = 0;
 async function setUp(transport: Transport, { target, proxy, dead, options = {} }: Case) {
-  [bad, good] = [await startLabProxy(), await startLabProxy()];
+  const [bad, good] = [await startLabProxy(), await startLabProxy()];
   proxy?.(bad);
   const scheme = transport === "SOCKS" ? "socks5" : "http";
   const badPort = dead ? await deadPort() : bad.port;
   const addresses = [badPort, good.port].map((port) => `${scheme}://127.0.0.1:${port}`);
   const fetch = { tunnelHttp: transport === "CONNECT", idleMs: 60_000, ...options.fetch };
   const tls = { targetCa: loopbackTls.cert };
-  open = standIn(addresses, { uses: 10, tls, ...options, fetch });
+  const open = standIn(addresses, { uses: 10, tls, ...options, fetch });
   const site = transport === "TLS" ? targets.secure : targets.plain;
   const path = `/${++paths}`;
   if (target !== undefined) site.plays.set(path, target);
-  return { ...open, url: `${site.url}${path}`, addresses, site };
+  const end = async (): Promise<void> => {
+    await open.client.close();
+    await Promise.all([bad.stop(), good.stop()]);
+  };
+  return { ...open, url: `${site.url}${path}`, addresses, end };
 }
 
 test("has a case for each row, and a row for each case", () => {
@@ -95,13 +92,15 @@ test("has a case for each row, and a row for each case", () => {
   expect(rows.length).toBeGreaterThan(90);
 });
 
-describe.each(transports)("over %s", (transport) => {
-  test.each(rows.filter((row) => row.transport === transport))(
+// Most of them wait for a time limit, so two run at once.
+describe.concurrent.each(transports)("over %s", (transport) => {
+  test.for(rows.filter((row) => row.transport === transport))(
     "$phase: $what: $class, then $next",
-    async ({ what, class: ending, next, phase }) => {
+    async ({ what, class: ending, next, phase }, { expect, onTestFinished }) => {
       const given = cases[what] as Case; // The test above has checked that.
       const target = given.target && phase !== "reuse" ? firstly(given.target) : given.target;
-      const { client, outcomes, url, addresses } = await setUp(transport, { ...given, ...(target && { target }) });
+      const { client, outcomes, url, addresses, end } = await setUp(transport, { ...given, ...(target && { target }) });
+      onTestFinished(end);
       if (given.before !== undefined) {
         await given.before(client, url);
         await expect.poll(() => outcomes.length).toBe(1);

@@ -268,10 +268,19 @@ function commandOf(service: string): string[] {
   return build === undefined ? command : [...(JSON.parse(entry) as string[]), ...command];
 }
 
+/** Resolves when it says that it is ready, because each health check is a process. */
 async function start(service: string): Promise<void> {
   const child = launch(service, commandOf(service));
   running.set(service, child);
-  await once(child, "spawn");
+  let own = "";
+  for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk) => (own += chunk));
+  await eventually(
+    () => {
+      if (child.exitCode !== null || child.signalCode !== null) return; // Its health check says so.
+      expect(own).toMatch(/remuda is ready|Server is ready/);
+    },
+    { timeoutMs: startMs },
+  );
 }
 
 async function runOnce(
