@@ -18,8 +18,8 @@ export interface Lab {
   url: string;
   /** Lease requests, with the user that they were sent for. */
   asked: (Record<string, unknown> & { user: string; pool: string })[];
-  /** With the class by the default policy, and the proxy. */
-  outcomes: (Outcome & { class: string | undefined; proxy: string })[];
+  /** With the class by the default policy, the proxy, and the user that reported it. */
+  outcomes: (Outcome & { class: string | undefined; proxy: string; user: string })[];
   released: { leaseId: unknown; used: unknown }[];
   renewed: number;
   /** Uses that are granted and not reported. */
@@ -103,8 +103,10 @@ export async function startLab(options: LabOptions): Promise<Lab> {
         return { leaseId: body["leaseId"], leftMs: leaseMs };
       }
       const given = body["outcomes"] as Outcome[];
-      for (const each of given)
-        outcomes.push({ ...each, class: classify(defaultPolicy, each), proxy: proxyOf.get(each.leaseId) ?? "unknown" });
+      for (const each of given) {
+        const proxy = proxyOf.get(each.leaseId) ?? "unknown";
+        outcomes.push({ ...each, class: classify(defaultPolicy, each), proxy, user });
+      }
       return { accepted: given.length, ignored: [], ignoredCount: 0, stop: [] };
     },
     cancel: async () => {},

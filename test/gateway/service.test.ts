@@ -1,13 +1,11 @@
-// The gateway as part of `remuda up`, with the clients of this machine.
+// The gateway as part of `remuda up`, with curl.
 import { spawn } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { createServer as createSecureServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import axios from "axios";
-import { ProxyAgent, fetch as undiciFetch } from "undici";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
 import { eventually } from "../kit/poll.ts";
@@ -18,6 +16,7 @@ let remuda: RemudaProcess;
 let gateway: string;
 let plain: string;
 let secure: string;
+let megabyte: string;
 let arrived: string[] = [];
 const proxies: ForwardProxy[] = [];
 const stopping: (() => void)[] = [];
@@ -36,6 +35,8 @@ beforeAll(async () => {
   secure = `https://127.0.0.1:${await listening(createSecureServer(loopbackTls, answer))}`;
   for (const exit of ["127.0.0.2", "127.0.0.3"]) proxies.push(await startForwardProxy({ exit }));
   const dataDir = await mkdtemp(join(tmpdir(), "remuda-test-"));
+  megabyte = join(dataDir, "megabyte");
+  await writeFile(megabyte, Buffer.alloc(1 << 20, "x"));
   remuda = await startRemuda({ dataDir });
   stopping.push(() => removeAtEnd(dataDir));
   gateway = remuda.gatewayUrl ?? "";
@@ -69,17 +70,25 @@ function run(command: string, ...args: string[]): Promise<{ code: number | null;
 const curl = (...args: string[]) => run("curl", "-sS", "-k", "-x", gateway, ...args);
 
 describe("curl", () => {
-  const uses = async (count: number, act: () => Promise<unknown>): Promise<void> => {
+  /** @param how.isExact so many uses, and not more. */
+  const uses = async (count: number, act: () => Promise<unknown>, { isExact = true } = {}): Promise<void> => {
     arrived = [];
     const before = await succeeded();
     await act();
-    await eventually(async () => expect(await succeeded()).toBeGreaterThanOrEqual(before + count));
+    const made = async (): Promise<number> => (await succeeded()) - before;
+    await eventually(async () => expect(await made()).toBeGreaterThanOrEqual(count));
+    if (isExact) expect(await made()).toBe(count);
     expect(arrived).toHaveLength(count);
   };
+  const answered = async (given: string[]): Promise<void> => {
+    const { code, stdout, stderr } = await curl(...given);
+    expect([code, stdout]).toEqual([0, expect.stringMatching(/from 127\.0\.0\.[23]\n$|^HTTP\/1\.1 200 OK/)]);
+    expect(stderr).toBe("");
+  };
 
+  // These come first: an outcome of a test with TLS 1.3 may come late, and would be counted here.
   test.each([
     ["plain", () => [`${plain}/`]],
-    ["with TLS", () => [`${secure}/`]],
     ["with TLS 1.2 and HTTP/1.1", () => ["--tls-max", "1.2", "--http1.1", `${secure}/`]],
     ["--proxytunnel", () => ["--proxytunnel", `${plain}/`]],
     ["-U with options", () => ["-U", "alice-session-s1:x", `${plain}/`]],
@@ -88,33 +97,33 @@ describe("curl", () => {
     ["HEAD", () => ["-I", `${plain}/`]],
     ["a chunked upload", () => ["-T", "-", `${plain}/`]],
     [
-      "a large POST that waits for 100 Continue",
-      () => ["-d", "x".repeat(100_000), "-H", "Expect: 100-continue", `${secure}/`],
+      "a POST of 1 MB that waits for 100 Continue",
+      () => ["-d", `@${megabyte}`, "-H", "Expect: 100-continue", `${plain}/`],
     ],
-  ])("%s", (_name, given) =>
+  ])("%s", (_name, given) => uses(1, () => answered(given())));
+
+  test.each(["socks5", "socks5h"])("%s, with a login", (scheme) =>
     uses(1, async () => {
-      const { code, stdout, stderr } = await curl(...given());
-      expect([code, stdout]).toEqual([0, expect.stringMatching(/from 127\.0\.0\.[23]\n$|^HTTP\/1\.1 200 OK/)]);
-      expect(stderr).toBe("");
+      const through = gateway.replace("http://", `${scheme}://session-s2:x@`);
+      expect(await run("curl", "-sS", "-x", through, `${plain}/`)).toMatchObject({ code: 0, stderr: "" });
     }),
   );
 
-  test.each(["socks5", "socks5h"])("%s", (scheme) =>
-    uses(2, async () => {
-      const through = gateway.replace("http:", `${scheme}:`);
-      for (const url of [`${plain}/`, `${secure}/`])
-        expect(await run("curl", "-sS", "-k", "-x", through, url)).toMatchObject({ code: 0, stderr: "" });
-    }),
-  );
-
-  test("several requests over one connection, plain and in a kept tunnel", async () => {
-    await uses(3, () =>
+  test("several requests over one connection", () =>
+    uses(3, () =>
       curl(`${plain}/1`, "--next", "-sS", "-x", gateway, `${plain}/2`, "--next", "-sS", "-x", gateway, `${plain}/3`),
-    );
-    await uses(3, () => curl("--http1.1", `${secure}/1`, `${secure}/2`, `${secure}/3`));
-  });
+    ));
 
   test("the reverse path", () => uses(1, () => run("curl", "-sS", `${gateway}/-/http/${new URL(plain).host}/r`)));
+
+  test.each([
+    ["TLS", () => [`${secure}/`]],
+    ["TLS and a large POST", () => ["-d", "x".repeat(100_000), "-H", "Expect: 100-continue", `${secure}/`]],
+    ["TLS and socks5h", () => ["-x", gateway.replace("http:", "socks5h:"), `${secure}/`]],
+  ])("%s", (_name, given) => uses(1, () => answered(given()), { isExact: false }));
+
+  test("several requests in a kept tunnel", () =>
+    uses(3, () => curl("--http1.1", `${secure}/1`, `${secure}/2`, `${secure}/3`), { isExact: false }));
 });
 
 test("the target's host names the pool, a session keeps its proxy, and an unknown pool is answered 502", async () => {
@@ -138,69 +147,4 @@ test("metrics are at both ports", async () => {
     expect(await (await fetch(`${url}/metrics`)).text()).toMatch(
       /^remuda_gateway_requests_total\{.*kind="connect".*\} /m,
     );
-});
-
-describe("other clients", () => {
-  async function counted(act: () => Promise<void>): Promise<void> {
-    arrived = [];
-    const before = await succeeded();
-    await act();
-    const requests = arrived.length;
-    expect(requests).toBeGreaterThan(0);
-    await eventually(async () => expect(await succeeded()).toBeGreaterThanOrEqual(before + requests));
-  }
-
-  test("Python's requests", () =>
-    counted(async () => {
-      const script = `
-import requests, sys
-requests.packages.urllib3.disable_warnings()
-session = requests.Session()
-session.trust_env = False
-session.proxies = {"http": sys.argv[1], "https": sys.argv[1]}
-for url in sys.argv[2:]:
-    for _ in range(3):
-        assert session.get(url, verify=False, timeout=30).text.startswith("from 127.0.0."), url
-`;
-      expect(await run("/usr/bin/python3", "-c", script, gateway, plain, secure)).toEqual({
-        code: 0,
-        stdout: "",
-        stderr: "",
-      });
-      expect(arrived).toHaveLength(6);
-    }));
-
-  test("undici", () =>
-    counted(async () => {
-      const agent = new ProxyAgent({ uri: gateway, requestTls: { ca: loopbackTls.cert } });
-      for (const url of [plain, plain, secure, secure]) {
-        const response = await undiciFetch(url, { dispatcher: agent });
-        expect(await response.text()).toMatch(/^from 127\.0\.0\.[23]\n$/);
-      }
-      await agent.close();
-    }));
-
-  test("axios", () =>
-    counted(async () => {
-      const { hostname: host, port } = new URL(gateway);
-      for (const _ of [1, 2]) {
-        const { data } = await axios.get(plain, { proxy: { protocol: "http", host, port: Number(port) } });
-        expect(data).toMatch(/^from 127\.0\.0\.[23]\n$/);
-      }
-    }));
-
-  test("Chromium", () =>
-    counted(async () => {
-      const folder = await mkdtemp(join(tmpdir(), "remuda-chromium-"));
-      const flags = [
-        "--no-sandbox",
-        "--ignore-certificate-errors",
-        `--user-data-dir=${folder}`,
-        "--virtual-time-budget=5000",
-      ];
-      const proxy = [`--proxy-server=${gateway}`, "--proxy-bypass-list=<-loopback>"];
-      const { stdout } = await run("/usr/bin/chromium-headless-shell", ...flags, ...proxy, "--dump-dom", secure);
-      await rm(folder, { recursive: true, force: true });
-      expect(stdout).toMatch(/from 127\.0\.0\.[23]/);
-    }));
 });
