@@ -37,6 +37,8 @@ export interface Account {
   blocked?: readonly string[];
   /** Of each connection. Absent: no bound. */
   subscriptionsMax?: number;
+  /** Of all users together. */
+  connectionsMax: number;
 }
 
 const everyPool = (verb: Verb): string => requestSubject(verb, "*");
@@ -146,6 +148,7 @@ export const accounts: readonly Account[] = [
   {
     name: "LEDGER",
     jetstream: true,
+    connectionsMax: 1000, // Pickers alone.
     services: auditing.map((subject) => ({
       subject,
       to: "AUDIT",
@@ -153,10 +156,12 @@ export const accounts: readonly Account[] = [
       stream: subject.includes(".DIRECT.GET."),
     })),
   },
-  { name: "WORK", jetstream: true },
+  // Each takes a file descriptor and memory of the server. The accounts of the services that matter most are bounded by
+  // themselves, so that workers cannot keep a picker from its ledger.
+  { name: "WORK", jetstream: true, connectionsMax: 10_000 },
   // A server offers its own `$JS.API.>` to every account that has none. Here it has no effect.
   // Its users read with a subscription for each batch.
-  { name: "AUDIT", jetstream: false, blocked: ["$JS.API.>"], subscriptionsMax: 10_000 },
+  { name: "AUDIT", jetstream: false, blocked: ["$JS.API.>"], subscriptionsMax: 10_000, connectionsMax: 500 },
 ];
 
 /** The account of each stream, for a store that was created before there were accounts. */

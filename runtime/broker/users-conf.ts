@@ -10,6 +10,8 @@ export interface AccountConf {
   readonly blocked?: readonly string[];
   /** Of each connection. Absent: no bound. */
   readonly subscriptionsMax?: number;
+  /** Of all users together. */
+  readonly connectionsMax: number;
 }
 
 export interface RightsConf {
@@ -41,9 +43,7 @@ export function usersConf(given: {
     ...accounts.flatMap((account) => [
       `  ${account.name} {`,
       ...(account.jetstream ? ["    jetstream: enabled"] : []),
-      ...(account.subscriptionsMax === undefined
-        ? []
-        : [`    limits { max_subscriptions: ${account.subscriptionsMax} }`]),
+      `    limits { ${limitsOf(account)} }`,
       ...list(
         "users",
         users.flatMap((user) => userConf(user, rightsFor(user), account)),
@@ -65,6 +65,11 @@ export function usersConf(given: {
     "}",
   ];
   return `${lines.join("\n")}\n`;
+}
+
+function limitsOf({ connectionsMax, subscriptionsMax }: AccountConf): string {
+  const subscriptions = subscriptionsMax === undefined ? "" : `, max_subscriptions: ${subscriptionsMax}`;
+  return `max_connections: ${connectionsMax}${subscriptions}`;
 }
 
 function userConf(user: Hashed<User>, rights: RightsConf | undefined, account: AccountConf): string[] {

@@ -232,6 +232,17 @@ async function messages(nats: RawNats): Promise<string[]> {
   }
 }
 
+test("bounds the connections of each account, so that workers leave room for pickers and the services that read", () => {
+  const bounds = confOf([]).matchAll(
+    /^ {2}(\w+) \{\n(?: {4}jetstream: enabled\n)? {4}limits \{ max_connections: (\d+)/gm,
+  );
+  expect(Object.fromEntries([...bounds].map(([, account, max]) => [account, Number(max)]))).toEqual({
+    LEDGER: 1000,
+    WORK: 10_000,
+    AUDIT: 500,
+  });
+});
+
 test("makes the NATS server remember the way of an answer for ten seconds at most", () => {
   const exported = confOf([]).match(/\{ service: "\$JS[^}]*\}/g) ?? [];
   expect(exported.length).toBeGreaterThan(4);
