@@ -6,6 +6,7 @@ import type { Event } from "../../events/event.ts";
 import { Fault, messageOf } from "../../runtime/fault.ts";
 import { advance, foldCommit } from "../../state-machines/fold/evolve.ts";
 import { PoolState } from "../../state-machines/fold/state.ts";
+import { Reader } from "./checker/reader.ts";
 import type { Checkpoints, Mark } from "./checkpoint.ts";
 import { isAfter, type Moment } from "./moment.ts";
 import type { Entry, LedgerSource } from "./source.ts";
@@ -43,13 +44,15 @@ export async function stateAt(source: LedgerSource, moment: Moment | undefined, 
   if (moment !== undefined && "sequence" in moment && last.seq > 0 && moment.sequence > last.seq) {
     throw new Fault("fix-setup", `${source.where} ends at sequence ${last.seq}, before ${moment.sequence}.`);
   }
+  // A caller of `onCommit` may show commits as they are; those of the reader have fields that are undefined.
+  const reader = reading.onCommit === undefined ? new Reader() : undefined;
   const start = await nearest(source, checkpoints, moment);
   const folding = new Folding(start);
   let sliceEnd = performance.now() + sliceMs;
   let sinceMark = 0;
   commits: for await (const batch of source.read({ seq: start?.mark.sequence ?? 0 })) {
     for (const entry of batch) {
-      const commit = decoded(source, entry);
+      const commit = reader?.read(entry.bytes) ?? decoded(source, entry);
       if (moment !== undefined && isAfter(moment, { at: commit.at, sequence: placeOf(entry, commit) })) break commits;
       if (reading.until?.(commit) === true) break commits;
       reading.onCommit?.(commit, folding.state, entry);

@@ -14,6 +14,7 @@ import { checkUse } from "./outcomes.ts";
 import { quotaOf } from "./past.ts";
 import { checkArchived, checkClaim, checkClosed, checkOpened, checkPolicy, checkRestored } from "./pools.ts";
 import { checkAdded, checkChanged, checkRetired } from "./proxies.ts";
+import { Reader } from "./reader.ts";
 import { checkRefused } from "./refusals.ts";
 import { checkRest, checkRestEnd } from "./rests.ts";
 import { isWhole, type Strangers } from "./shape.ts";
@@ -42,6 +43,9 @@ export class Checker {
   #isFirst = true;
   readonly #inTheMiddle: boolean;
   readonly #strangers: Strangers = new Set();
+  readonly #reader = new Reader();
+  /** The fields of the last commit's events were checked as they were read. */
+  #isRead = false;
 
   /**
    * @param given.inTheMiddle the reading need not begin at the ledger's beginning.
@@ -96,7 +100,9 @@ export class Checker {
     const { findings } = this.model;
     let commit: CommitEnvelope;
     try {
-      commit = JSON.parse(bytes.toString("utf8")) as CommitEnvelope; // Checked next.
+      const read = this.#reader.read(bytes);
+      this.#isRead = read !== undefined;
+      commit = read ?? (JSON.parse(bytes.toString("utf8")) as CommitEnvelope); // Checked next.
     } catch {
       findings.add("unreadable", "this is not a commit: its bytes are not JSON");
       findings.damaged = true;
@@ -178,8 +184,8 @@ export class Checker {
     let grants = 0;
     const { events } = commit;
     for (let i = 0; i < events.length && !this.stopped; i++) {
-      const event = events[i];
-      if (!isWhole(event, model.findings, { place: i, strangers: this.#strangers })) {
+      const event = events[i] as Event; // Checked next, or when it was read.
+      if (!this.#isRead && !isWhole(event, model.findings, { place: i, strangers: this.#strangers })) {
         model.findings.damaged = true;
         continue;
       }

@@ -174,15 +174,16 @@ export function checkClosing(model: Model, event: LeaseClosed): void {
   checkEnd(model, event, lease);
 
   const unreported = used - reportedOf(lease, used);
-  const filled = used < lease.uses ? [...countingExits(exit)].filter((each) => each.filled) : [];
-  const full = filled.map((each) => fullWindow(model, each));
+  const filled = [];
+  if (used < lease.uses)
+    for (const each of countingExits(exit)) if (each.filled) filled.push({ each, full: fullWindow(model, each) });
   exit.leases--;
   exit.held -= lease.held;
   if (lease.held > 0) {
     lease.held = unreported;
     if (unreported > 0) exit.bases.insert(event.slotAt, unreported);
   } else if (used < lease.uses) exit.bases.take(lease.grantedAt, lease.uses - used);
-  for (const [i, each] of filled.entries()) giveBack(model, each, full[i]);
+  for (const { each, full } of filled) giveBack(model, each, full);
   if (lease.shadow > 0) {
     exit.shadow.held -= lease.shadow;
     exit.shadow.bases.insert(event.slotAt, Math.max(0, unreported));

@@ -179,15 +179,17 @@ export class Model {
   readonly pinned = new Set<string>();
 
   /** At most this many proxies, and the next ones at the next call. */
-  *someProxies(most: number): Iterable<ProxyModel> {
-    for (let i = Math.min(most, this.proxies.size); i > 0; i--) {
+  someProxies(most: number): readonly ProxyModel[] {
+    const some: ProxyModel[] = [];
+    for (let left = Math.min(most, this.proxies.size); left > 0; left--) {
       let next = this.#inTurn.next();
       if (next.done) {
         this.#inTurn = this.proxies.values();
         next = this.#inTurn.next();
       }
-      if (!next.done) yield next.value;
+      if (!next.done) some.push(next.value);
     }
+    return some;
   }
 
   /** Open, or closed so recently that it may still be reported on. */
@@ -206,9 +208,9 @@ export class Model {
   /** Returns true if there was no lease with this id yet. */
   granted(lease: LeaseModel): boolean {
     this.openCount++;
-    const isNew = !this.leases.has(lease.id);
+    const { size } = this.leases;
     this.leases.set(lease.id, lease);
-    return isNew;
+    return this.leases.size > size;
   }
 
   closed(lease: LeaseModel): void {

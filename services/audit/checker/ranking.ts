@@ -65,8 +65,11 @@ function isNamed(model: Model, request: RecordedRequest): boolean {
   return isRefresh || request.proxyId !== undefined || boundProxy(model, request) !== undefined;
 }
 
-/** The lowest comes first. Undefined: it is drawn, or not all figures are known. */
-function orderOf(model: Model, proxy: ProxyModel): readonly [number, number, number] | undefined {
+/** The lowest comes first. */
+type Order = readonly [number, number, number];
+
+/** Undefined: it is drawn, or not all figures are known. */
+function orderOf(model: Model, proxy: ProxyModel): Order | undefined {
   const { exit } = proxy;
   switch (model.policy?.strategy.kind) {
     case "best":
@@ -99,9 +102,10 @@ function lastUsed(proxy: ProxyModel): number {
   return proxy.granted > 0 ? proxy.usedOrder : proxy.addedOrder - neverUsed;
 }
 
-function isBefore(a: readonly number[] | undefined, b: readonly number[]): boolean {
-  const place = a?.findIndex((value, i) => value !== b[i]) ?? -1;
-  return place >= 0 && a![place]! < b[place]!; // It was found there.
+function isBefore(a: Order | undefined, b: Order): boolean {
+  if (a === undefined) return false;
+  if (a[0] !== b[0]) return a[0] < b[0];
+  return a[1] === b[1] ? a[2] < b[2] : a[1] < b[1];
 }
 
 /** In the first window. Undefined: not known. If proxies have windows of their own, none of them is the first. */
