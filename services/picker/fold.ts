@@ -22,7 +22,7 @@ export interface FoldPorts extends TimePorts {
   /** Called with a sentence about a snapshot that cannot be used. Another one is tried, or the whole ledger folded. */
   onBadSnapshot?: ((why: string) => void) | undefined;
   /** A commit whose hash is wanted. */
-  witnessed?: Pick<Mark, "n" | "seq"> | undefined;
+  witnessed?: (Pick<Mark, "n" | "seq"> & Partial<Mark>) | undefined;
   key: Pick<InstallationKey, "fingerprint">;
 }
 
@@ -73,8 +73,10 @@ export async function recovered(ports: RecoveryPorts): Promise<Fold> {
   let damage: unknown;
   for (let wasWhole = false; ; ) {
     // Asked again each time: a ledger's beginning may be archived while it is folded, but only after a newer snapshot.
-    const mark = (await snapshots?.of(pool))?.find(({ hash }) => !tried.has(hash));
-    if (mark === undefined && wasWhole) throw damage;
+    const { marks, unlisted } = await listed(ports);
+    const mark = marks.find(({ hash }) => !tried.has(hash));
+    // Without a snapshot, a ledger whose beginning is elsewhere looks damaged.
+    if (mark === undefined && wasWhole) throw unlisted ?? damage;
     wasWhole = mark === undefined;
     if (mark !== undefined) tried.add(mark.hash);
     try {
@@ -88,6 +90,17 @@ export async function recovered(ports: RecoveryPorts): Promise<Fold> {
         ports.onBadSnapshot?.(`the snapshot of pool ${pool} at commit ${mark.n} is not used: ${messageOf(error)}`);
       else damage = error;
     }
+  }
+}
+
+/** The stream of snapshots may have no leader while that of ledgers has one. Then the whole ledger is folded. */
+async function listed({ pool, snapshots, onBadSnapshot }: RecoveryPorts): Promise<{ marks: Mark[]; unlisted?: Fault }> {
+  try {
+    return { marks: (await snapshots?.of(pool)) ?? [] };
+  } catch (cause) {
+    const message = `the snapshots of pool ${pool} cannot be listed: ${messageOf(cause)}`;
+    onBadSnapshot?.(message);
+    return { marks: [], unlisted: new Fault("retry-later", message, { cause }) };
   }
 }
 
@@ -173,8 +186,14 @@ export class Fold {
 export async function hashOfWitnessed({ ledger, witnessed }: FoldPorts, fold: Fold): Promise<string | undefined> {
   if (witnessed === undefined || witnessed.n === 0 || fold.witnessedHash !== undefined) return fold.witnessedHash;
   if (witnessed.n > fold.state.commits) return undefined;
-  for await (const stored of ledger.read(witnessed.seq - 1))
-    return stored.seq === witnessed.seq ? hashOf(stored.bytes) : undefined;
+  for await (const stored of ledger.read(witnessed.seq - 1)) {
+    if (stored.seq === witnessed.seq) return hashOf(stored.bytes);
+    // The ledger says that it is archived, and the archive is on another machine. So nothing contradicts the witness.
+    const { archived } = fold.state;
+    const isElsewhere =
+      archived.n >= witnessed.n && archived.sequence >= witnessed.seq && stored.seq > archived.sequence;
+    return isElsewhere ? witnessed.hash : undefined;
+  }
   return undefined;
 }
 

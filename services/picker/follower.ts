@@ -18,9 +18,12 @@ interface Given {
 /** How often to ask for the leader of a pool whose process lives: it may have lost the pool, or its ledger. */
 const askMs = 400;
 
-/** Nothing is asked again before the claim. */
-async function takenOver(prepared: Prepared): Promise<Served> {
-  await prepared.readOn();
+/**
+ * Nothing is asked again before the claim. Undefined: another follower has claimed the pool since it was asked.
+ * @param term when it was asked.
+ */
+async function takenOver(prepared: Prepared, term: number): Promise<Served | undefined> {
+  if ((await prepared.readOn(term)) === false) return undefined;
   const served = await prepared.finish();
   // If the last leader still decided one of these requests, the ledger would not let this picker claim it.
   void prepared.gate.subscribe();
@@ -65,10 +68,11 @@ export class Follower {
         this.#successor = undefined;
         if (successor !== undefined) served = await inherit(prepared, { successor, signal });
         else {
+          const { term } = prepared;
           // A question to a process that is dying gets no answer.
           const led = await (isGone ? isLed() : this.#orWoken(isLed()));
-          if (led === false) served = await takenOver(prepared);
-          if (led === true) {
+          if (led === false) served = await takenOver(prepared, term);
+          if (led === true || (led === false && served === undefined)) {
             // Not while the pool may have no leader: this picker is the one that holds its state.
             if (!isWanted()) return undefined;
             isGone = false;

@@ -137,8 +137,13 @@ interface FoldGiven {
 /** A ledger that is folded, and not led yet. */
 export interface Prepared {
   gate: Gate;
-  /** Reads what has been stored since, and follows no more. @throws as `preparePool` does. */
-  readOn(): Promise<void>;
+  /** The term of the last commit that was read. */
+  readonly term: number;
+  /**
+   * Reads what has been stored since, and follows no more. Not if another picker has claimed the pool since `term`: then
+   * it goes on following, and resolves with false. @throws as `preparePool` does.
+   */
+  readOn(term?: number): Promise<boolean>;
   /**
    * Reads each commit as it is stored, and keeps the indexes of the pool's proxies. Resolves when aborted, or finished.
    * @throws as `preparePool` does.
@@ -243,10 +248,16 @@ export async function preparePool(pool: string, given: FoldGiven): Promise<Prepa
     follow,
     finish,
     end,
-    async readOn() {
-      finishing.abort();
+    get term() {
+      return fold.state.term;
+    },
+    async readOn(term) {
       await fold.readOn(ledger);
+      if (term !== undefined && fold.state.term !== term) return false;
+      finishing.abort();
+      await fold.isRead;
       await secrets.readAgain(); // After the ledger, so that it has the logins of all proxies.
+      return true;
     },
   };
 }
@@ -272,22 +283,28 @@ export async function servePool(
   const admits: Hall["admits"] = (verb, unread) => leader.admits(shareOf(verb), unread);
   const rejects: Hall["rejects"] = (unread) => leader.inbox.reject(unread, overNats.tooMany);
   gate.open({ admits, rejects, take }, () => {
-    for (const each of handed) takeHanded(each, { pool, requests, gate, responder: picker.responder });
+    const onBug = (error: unknown, verb: string): void => picker.defects.note("request", error, { pool, verb });
+    for (const each of handed) takeHanded(each, { pool, requests, gate, responder: picker.responder, onBug });
   });
   const { term, proxies, commits } = leader.state;
   log.info({ pool, term, proxies: proxies.size, commits }, "leading the pool");
 }
 
-/** The last leader has not answered it. */
+/** The last leader has not answered it. A bug in its answer ends no other request. */
 function takeHanded(
   { verb, body, from }: Handed,
-  { pool, requests, gate, responder }: Pick<Served, "pool" | "requests" | "gate"> & Pick<Station, "responder">,
+  given: Pick<Served, "pool" | "requests" | "gate"> &
+    Pick<Station, "responder"> & { onBug: (error: unknown, verb: string) => void },
 ): void {
-  if (from === undefined) return void requests.handle(verb, body, () => {});
-  const { inbox, user, waitedMs = 0 } = from;
-  const header = (name: string): string | undefined => (name === userHeader ? user : undefined);
-  const respond = responder.answering(verb, inbox);
-  void gate.take(verb, { subject: requestSubject(verb, pool), body, inbox, header, bytes: 0, respond }, waitedMs);
+  const { pool, requests, gate, responder, onBug } = given;
+  const taken = async (): Promise<void> => {
+    if (from === undefined) return requests.handle(verb, body, () => {});
+    const { inbox, user, waitedMs = 0 } = from;
+    const header = (name: string): string | undefined => (name === userHeader ? user : undefined);
+    const respond = responder.answering(verb, inbox);
+    await gate.take(verb, { subject: requestSubject(verb, pool), body, inbox, header, bytes: 0, respond }, waitedMs);
+  };
+  taken().catch((error: unknown) => onBug(error, verb));
 }
 
 /** Answers nothing and commits nothing from now on. */

@@ -29,8 +29,14 @@ export interface UpkeepJob {
 }
 
 export type UpkeepPiece =
-  /** `stored`: base64url SHA-256 of the snapshot's bytes. `archivedTo`: the sequence up to which the ledger says so. */
-  { snapshot: Mark & { stored: string }; archivedTo: number } | { segment: Manifest } | { bad: string } | undefined;
+  /**
+   * `stored`: base64url SHA-256 of the snapshot's bytes. `purgeTo`: the sequence of the oldest one that is kept.
+   * `archivedTo`: the sequence up to which the ledger says so.
+   */
+  | { snapshot: Mark & { stored: string; purgeTo: number }; archivedTo: number }
+  | { segment: Manifest }
+  | { bad: string }
+  | undefined;
 
 /** Of a segment's lines. They are compressed to about an eighth. */
 const segmentBytesMax = 64 * 1024 ** 2;
@@ -64,7 +70,10 @@ async function* keep(): AsyncGenerator<NonNullable<UpkeepPiece>, undefined> {
     // A snapshot of this very commit may be one of the bad ones.
     const present = bad.length === 0 ? await snapshots.hashOf(pool, mark) : undefined;
     const stored = present ?? (await snapshots.save(pool, mark, state));
-    yield { snapshot: { ...mark, stored }, archivedTo: state.archived.sequence };
+    // After a power cut the newest one may be gone, because JetStream's object store is not flushed for each chunk.
+    const kept = (await snapshots.of(pool)).filter(({ n }) => n <= mark.n);
+    const purgeTo = Math.min(mark.seq, ...kept.map(({ seq: end }) => end));
+    yield { snapshot: { ...mark, stored, purgeTo }, archivedTo: state.archived.sequence };
     if (state.archived.n === 0) await archive.setAside(pool, await ofOthers(bus, archive.segments(pool)));
     const { archiveKeepMs } = job;
     if (archiveKeepMs !== undefined) {

@@ -1,7 +1,7 @@
 // Keeps the past of the pools that are led here. A thread makes a snapshot when enough has been committed since the
 // last one, and moves the commits that the stream need no longer keep to the archive. The leader notes each archived
-// segment in the ledger. Only then is the stream purged below it, in steps. Commits after the snapshot are never
-// purged. One pool is looked after at a time.
+// segment in the ledger. Only then is the stream purged below it, in steps. Commits after the oldest snapshot that is
+// kept are never purged. One pool is looked after at a time.
 //
 // Without it a pool goes on: its ledger grows, and the next leader folds more of it.
 import type { Logger } from "pino";
@@ -115,7 +115,7 @@ export class Upkeep {
     const job: UpkeepJob = { pool, ...settings };
     const script = new URL("./upkeep-thread.ts", import.meta.url);
     const stopping = this.#stopping.signal;
-    let snapshot = { seq: 0, stored: "" };
+    let snapshot = { purgeTo: 0, stored: "" };
     let archived = 0;
     for await (const piece of piecesOf<UpkeepPiece>({ script, input: job, megabytesMax, stopping })) {
       if (piece === undefined) break;
@@ -127,7 +127,7 @@ export class Upkeep {
           "a snapshot is stored",
         );
         // An earlier job may have ended before its purge.
-        await this.#purge(pool, Math.min(piece.archivedTo + 1, snapshot.seq));
+        await this.#purge(pool, Math.min(piece.archivedTo + 1, snapshot.purgeTo));
       } else {
         const isNoted = await this.#noted(leader, piece.segment, snapshot.stored);
         if (!isNoted && leader.leads) throw new Error("its leader did not note the archived commits");
@@ -135,7 +135,7 @@ export class Upkeep {
         archived++;
         const { first, last, fileBytes } = piece.segment;
         log.info({ pool, first: first.n, last: last.n, fileBytes }, "commits are archived");
-        await this.#purge(pool, Math.min(piece.segment.last.sequence + 1, snapshot.seq));
+        await this.#purge(pool, Math.min(piece.segment.last.sequence + 1, snapshot.purgeTo));
       }
     }
     return archived;

@@ -16,7 +16,8 @@ function follow() {
   const prepared = {
     gate,
     follow: () => following.promise,
-    readOn: async () => void said.push("readOn"),
+    term: 3,
+    readOn: async (_term?: number) => said.push("readOn") > 0,
     finish: async () => {
       said.push("finish");
       return { pool: "shop" };
@@ -37,7 +38,7 @@ function follow() {
     signal: stopping.signal,
   });
   const settle = (ms = 0): Promise<unknown> => vi.advanceTimersByTimeAsync(ms);
-  return { said, asked, gone, following, follower, wanted, served, stopping, settle };
+  return { said, asked, prepared, gone, following, follower, wanted, served, stopping, settle };
 }
 
 test("reads what is new, and claims at once, when the pool has no leader any more", async () => {
@@ -50,6 +51,22 @@ test("reads what is new, and claims at once, when the pool has no leader any mor
   asked[1]?.(false);
   expect(await served).toEqual({ pool: "shop", handed: [] });
   expect(said).toEqual(["readOn", "finish", "subscribe", "off"]);
+});
+
+test("goes on following if another follower has claimed the pool since it was asked", async () => {
+  const { said, asked, prepared, served, settle } = follow();
+  await settle();
+  let read: unknown;
+  prepared.readOn = async (term) => {
+    read = term;
+    return false;
+  };
+  asked[0]?.(false);
+  await settle(1000);
+  expect([said, read]).toEqual([[], 3]);
+  prepared.readOn = async () => true;
+  asked[1]?.(false);
+  expect(await served).toEqual({ pool: "shop", handed: [] });
 });
 
 test("asks again at once when the leader's process is gone, though the last question has no answer", async () => {

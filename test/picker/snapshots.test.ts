@@ -118,6 +118,19 @@ test("counts no snapshot as bad because the broker does not answer", async () =>
   expect(reads).toEqual([]);
 });
 
+test("folds the whole ledger while the stream of snapshots has no leader, and calls no ledger damaged then", async () => {
+  const seen = { of: () => Promise.reject(new TimeoutError()), load: () => Promise.reject(new Error("not asked")) };
+  const onBadSnapshot = (why: string): void => void said.push(why);
+  const ports = { pool, clock: systemClock, snapshots: seen, onBadSnapshot };
+  const { state } = await recovered({ ...ports, ledger: new Ledger(commits) });
+  expect(state.commits).toBe(commits.length);
+  expect(said).toEqual([expect.stringMatching(/^the snapshots of pool default cannot be listed/)]);
+  // Its beginning is elsewhere.
+  const rest = new Ledger(commits);
+  rest.commits.splice(0, 100);
+  await expect(recovered({ ...ports, ledger: rest })).rejects.toMatchObject({ code: "retry-later" });
+});
+
 test("removes the chunks of a writer that was killed, but not those of one that is at work", async () => {
   const store = new ObjectStore(bus, "remuda-snapshots");
   await save(commits, 100);

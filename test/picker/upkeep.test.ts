@@ -14,6 +14,7 @@ import { headOf } from "../../runtime/commit-head.ts";
 import { callJs, streamInfo } from "../../runtime/jetstream-api.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
+import { hashOf } from "../../runtime/loop.ts";
 import { ledgersOn } from "../../services/api/ledger.ts";
 import { streamSourceOn } from "../../services/audit/stream-source.ts";
 import { verify } from "../../services/audit/verify.ts";
@@ -21,7 +22,9 @@ import { type Folded, foldLedger } from "../../services/picker/fold.ts";
 import type { Leader } from "../../services/picker/leader.ts";
 import { Snapshots } from "../../services/picker/snapshots.ts";
 import { Upkeep, type UpkeepSettings } from "../../services/picker/upkeep.ts";
+import { foldCommit } from "../../state-machines/fold/evolve.ts";
 import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
+import { PoolState } from "../../state-machines/fold/state.ts";
 import { canonical } from "../../state-machines/structures/canonical.ts";
 import { makeLedger } from "../audit/ledgers.ts";
 import { foldedLeader } from "../kit/leader.ts";
@@ -161,6 +164,15 @@ test("moves the past to the archive, says so in the ledger, and reads both as on
   expect(subjects.state.subjects).toEqual({ [ledgerSubject("other")]: Math.ceil(made.length / 7) });
 });
 
+test("a witness that was archived on another machine is no other ledger's", async () => {
+  const elsewhere = { ledger: ledgerWith(new Archive(join(folder, "none"))), snapshots };
+  const witnessed = { n: 5, seq: all[4]!.seq, hash: "as it was stored" };
+  expect((await fold({ ...elsewhere, witnessed })).witnessedHash).toBe("as it was stored");
+  // Here it is known.
+  expect((await fold({ snapshots, witnessed })).witnessedHash).toBe(hashOf(Buffer.from(all[4]!.text)));
+  expect((await fold({ ...elsewhere, witnessed: { ...witnessed, n: 1e6, seq: 1e6 } })).witnessedHash).toBeUndefined();
+});
+
 test("the audit verifies archive and stream as one ledger, and finds an archived commit by its sequence", async () => {
   const source = await streamSourceOn(streams.bus, pool, { archive });
   expect(await verify(source, {})).toMatchObject({ isWell: true, decisionsChecked: true, first: { n: 1 } });
@@ -188,6 +200,21 @@ test("the audit finds no commit of an earlier ledger of the pool", async () => {
   expect(seq).toBeLessThan(20);
   expect((await source.entryAt!(seq))?.bytes.toString()).toBe(text);
   await archive.setAside(pool, [other!]);
+});
+
+test("purges no commit after the older of two snapshots, because a power cut may take the newer one", async () => {
+  const n = archive.segments(pool).at(-1)!.last.n + 20;
+  const state = new PoolState(pool);
+  for (const { text } of all.slice(0, n)) foldCommit(state, decodeCommit(text));
+  await snapshots.remove(pool);
+  const { seq, text } = all[n - 1]!;
+  await snapshots.save(pool, { n, seq, hash: hashOf(Buffer.from(text)) }, state);
+  await upkeep(await bytesTimes(0.3)).lookAfter({ pool, leader });
+  expect(archive.segments(pool).at(-1)!.last.n).toBeGreaterThan(n);
+  expect(numbersIn(await stored())[0]).toBe(n);
+  const older = { of: async () => (await snapshots.of(pool)).slice(1), load: snapshots.load.bind(snapshots) };
+  expect((await fold({ snapshots: older, ledger: ledgerWith(new Archive("none")) })).state.commits).toBeGreaterThan(n);
+  await snapshots.remove(pool);
 });
 
 test("goes on with the next segment, and needs no purge that an earlier job has done", async () => {
@@ -243,7 +270,7 @@ test("folds from the snapshot, or from the archive if there is no snapshot", asy
     expect(one!.seq).toBe(other!.seq);
     return [one!, other!] as const;
   });
-  expect(fast.state.archived.n).toBe(archive.segments(pool)[1]!.last.n);
+  expect(fast.state.archived.n).toBe(archive.segments(pool).at(-1)!.last.n);
   expect(pictureOf(fast)).toBe(pictureOf(whole));
   await expect(fold({ ledger: none })).rejects.toMatchObject({ code: "stop-damaged" });
 });
