@@ -95,10 +95,9 @@ export async function runExactness(plan: Plan): Promise<Outcome> {
       seed: plan.seed,
       sluggish: { exits: sluggishExits, spanMs: rules.windowMs, startedAt: monotonicMs() },
     };
-    for (let i = 0; i < processesMax; i++) {
-      const workers = Array.from({ length: workersMax / processesMax }, (_, k) => i + k * processesMax);
-      crew.push(await muster({ ...orders, workers }));
-    }
+    const workersOf = (i: number) => Array.from({ length: workersMax / processesMax }, (_, k) => i + k * processesMax);
+    const places = Array.from({ length: processesMax }, (_, i) => i);
+    await Promise.all(places.map(async (i) => crew.push(await muster({ ...orders, workers: workersOf(i) }))));
 
     const startedOn = performance.now();
     const kinds = [
