@@ -59,6 +59,6 @@ export const lookAgainMs = 15_000;
 
 /** Acknowledged commits are gone. Serving the remainder would break limits that were counted in them. */
 export function wentBackwards(known: number, found: number): Fault {
-  const message = `The ledger ends at sequence ${found}, but ${known} was acknowledged: commits were lost. Restore the stream.`;
+  const message = `The ledger ends at sequence ${found}, but ${known} was acknowledged: commits were lost. Restore the stream from a backup.`;
   return new Fault("stop-damaged", message);
 }

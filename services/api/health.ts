@@ -150,12 +150,13 @@ async function readinessOf(
   ports: HealthPorts,
   sender: Sender,
   verb: Asked["verb"],
-): Promise<Looked & { why: string[] }> {
+): Promise<Looked & { why: string[]; unusable: string[] }> {
   const [looked, troubles] = await Promise.all([lookAtPools(ports, sender, verb), troublesOf(sender)]);
   const { unusable } = troubles;
   const others = looked.silent.filter((pool) => !unusable.some((each) => each.pool === pool));
   const notLed = others.length === 0 ? [] : [`Not led at the moment: ${others.join(", ")}.`];
-  return { ...looked, why: [...troubles.why, ...unusable.map(({ message }) => message), ...notLed] };
+  const why = [...troubles.why, ...unusable.map(({ message }) => message), ...notLed];
+  return { ...looked, why, unusable: unusable.map(({ pool }) => pool) };
 }
 
 /** Pools whose ledger is damaged, has lost commits or is missing in the stream, and the problems of streams. */
@@ -183,7 +184,7 @@ async function poolsInNumbers(ports: HealthPorts, sender: Sender): Promise<Famil
   const replies = looked?.replies.map((reply) => replyIn<MetricsReply>(reply)) ?? [];
   return [
     gauge("remuda_ready", "1: every open pool is led and caught up, and every stream is usable.", isReady ? 1 : 0),
-    ...poolFamilies(replies, looked?.open ?? []),
+    ...poolFamilies(replies, looked?.open ?? [], looked?.unusable ?? []),
   ];
 }
 

@@ -12,8 +12,13 @@ const ms = { unit: 0.001 };
 /**
  * @param pools those whose leaders answer.
  * @param open the names of all open pools.
+ * @param unusable the names of those whose ledger cannot be led.
  */
-export function poolFamilies(pools: readonly MetricsReply[], open: readonly string[]): Family[] {
+export function poolFamilies(
+  pools: readonly MetricsReply[],
+  open: readonly string[],
+  unusable: readonly string[],
+): Family[] {
   const family = (type: "counter" | "gauge", name: string, help: string, measure: Measure): Family => ({
     ...{ name, type, help },
     samples: pools.flatMap((reply) => samplesOf(reply.stats.pool, measure(reply))),
@@ -40,6 +45,12 @@ export function poolFamilies(pools: readonly MetricsReply[], open: readonly stri
       type: "gauge",
       help: "1: the open pool has a leader that is caught up. 0: it has none at the moment.",
       samples: open.map((pool) => ({ labels: { pool }, value: led.has(pool) ? 1 : 0 })),
+    },
+    {
+      name: "remuda_pool_unusable",
+      type: "gauge",
+      help: "1: the pool's ledger is damaged, has lost commits, or is of a newer version. `doctor` says what to do.",
+      samples: unusable.map((pool) => ({ labels: { pool }, value: 1 })),
     },
     gauge(
       "remuda_leader_term",

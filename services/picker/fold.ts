@@ -159,6 +159,8 @@ export class Fold {
   add(stored: StoredCommit): void {
     try {
       const commit = decodeCommit(Buffer.from(stored.bytes).toString());
+      const next = this.state.commits + 1;
+      if (commit.n > next) throw new Error(`expected commit ${next}, found ${commit.n} (${commit.n - next} missing)`);
       if (commit.prev !== this.hash) throw new Error("it does not follow the one before it: the hash chain is broken");
       foldCommit(this.state, commit);
       this.work += workOf({ commits: 1, events: commit.events.length });
@@ -166,7 +168,7 @@ export class Fold {
       if (cause instanceof NewerFormat)
         throw newer(this.#ports.pool, { cause, seq: stored.seq, by: this.state.writtenBy });
       const where = `The ledger of pool ${this.#ports.pool} is damaged at sequence ${stored.seq}`;
-      const message = `${where}: ${messageOf(cause)}. The pool is not served. Keep the stream as it is.`;
+      const message = `${where}: ${messageOf(cause)}. The pool is not served. ${cure(this.#ports.pool)}`;
       throw new Fault("stop-damaged", message, { cause });
     }
     this.seq = stored.seq;
@@ -195,6 +197,11 @@ export async function hashOfWitnessed({ ledger, witnessed }: FoldPorts, fold: Fo
     return isElsewhere ? witnessed.hash : undefined;
   }
   return undefined;
+}
+
+function cure(pool: string): string {
+  const look = `npx remuda audit verify --pool ${pool}`;
+  return `Keep the stream as it is ("${look}" lists the damage), and restore a backup ("npx remuda restore").`;
 }
 
 /** @param by the version that wrote it; "": not known. */

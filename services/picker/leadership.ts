@@ -299,6 +299,7 @@ export class Leadership {
    * The ledger of a leader without requests may be purged unnoticed. A leader that is asked proves that it still leads.
    */
   #lookForPurged(commits: ReadonlyMap<string, number>, sizes: ReadonlyMap<string, number>): void {
+    const known = new Set(this.#purged.keys());
     this.#purged.clear();
     for (const [pool, n] of commits) {
       const led = this.#led(pool);
@@ -307,7 +308,9 @@ export class Leadership {
       const found = sizes.get(pool) ?? 0;
       if (found >= stored) continue;
       const what = `The ledger of pool ${pool} has ${found} of ${stored} commits: others were purged.`;
-      this.#purged.set(pool, `${what} Restore the stream from a backup before the next start.`);
+      const message = `${what} Restore the stream from a backup before the next start.`;
+      this.#purged.set(pool, message);
+      if (!known.has(pool)) this.#station.options.log.error({ pool, code: "stop-damaged" }, message);
       led?.requests.handle("pool.get", {}, () => {});
     }
   }

@@ -57,7 +57,7 @@ export function columnList(): string {
 }
 
 export function poolMetrics(): string {
-  const rows = poolFamilies([everything], ["default"]).map(({ name, type, help, samples }) => {
+  const rows = poolFamilies([everything], ["default"], ["default"]).map(({ name, type, help, samples }) => {
     const labels = Object.keys(Object.assign({}, ...samples.map((sample) => sample.labels))).filter((l) => l !== "le");
     return [code(name), type, labels.map(code).join(", "), help];
   });

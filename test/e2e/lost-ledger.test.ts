@@ -60,6 +60,7 @@ test("does not lead a pool whose ledger was purged until an operator forgets it;
   expect(await ask(service, "remuda.lease.default")).toMatchObject({ code: "pool-exhausted" });
   expect(await readiness(service)).toMatchObject({ status: 503, message: expect.stringMatching(gone) });
   expect(service.output()).toMatch(gone);
+  expect(await (await fetch(`${service.httpUrl}/metrics`)).text()).toContain('\nremuda_pool_unusable{pool="shop"} 1\n');
   const doctor = await runCli(["doctor"], at(service));
   expect(doctor.stdout).toMatch(gone);
   const opened = await runCli(["pool", "open", "--pool", "shop", "--forget"], at(service));

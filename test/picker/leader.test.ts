@@ -489,15 +489,16 @@ test("records a flood of refusals in at most one commit a second, and forgets no
   leader.stop();
 });
 
-test.each([
+test.each<[what: string, why: RegExp, damage: (commits: { bytes: Uint8Array }[]) => unknown]>([
   [
     "a changed byte",
-    (commits: { bytes: Uint8Array }[]) =>
+    /at sequence 3: it does not follow the one before it: the hash chain is broken\./,
+    (commits) =>
       (commits[1]!.bytes = Buffer.from(Buffer.from(commits[1]!.bytes).toString().replace("192.0.2.1", "192.0.2.7"))),
   ],
-  ["a missing commit", (commits: { bytes: Uint8Array }[]) => commits.splice(1, 1)],
-  ["garbage", (commits: { bytes: Uint8Array }[]) => (commits[1]!.bytes = Buffer.from("garbage"))],
-])("stops the pool and reports the place when its ledger has %s", async (_what, damage) => {
+  ["a missing commit", /at sequence 3: expected commit 2, found 3 \(1 missing\)\./, (commits) => commits.splice(1, 1)],
+  ["garbage", /at sequence 2: .*JSON.*\./, (commits) => (commits[1]!.bytes = Buffer.from("garbage"))],
+])("stops the pool when its ledger has %s, and reports the place and the cure", async (_what, why, damage) => {
   const ledger = new MemoryLedger();
   const { leader, ask } = await opened({ ledger });
   await ask("proxies.add", { proxies: proxyLines(2) });
@@ -506,7 +507,9 @@ test.each([
   damage(ledger.commits);
   await expect(lead({ ledger })).rejects.toMatchObject({
     code: "stop-damaged",
-    message: expect.stringMatching(/pool test is damaged at sequence [23]/),
+    message: expect.stringMatching(
+      new RegExp(`pool test is damaged ${why.source}.*audit verify --pool test.*restore a backup .*remuda restore`),
+    ),
   } satisfies Partial<Record<keyof Fault, unknown>>);
 });
 

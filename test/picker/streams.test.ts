@@ -122,10 +122,12 @@ test("notices that the ledger of a leader without requests was purged", async ()
   await picker.stop();
   await start();
   await ask("pool.open", "quiet");
+  logged.length = 0;
   await callJs(bus, `STREAM.PURGE.${ledgerStream}`, { filter: ledgerSubject("quiet") });
   await eventually(async () =>
     expect(await ask("pool.list", "all")).toMatchObject({
       unusable: expect.arrayContaining([{ pool: "quiet", message: expect.stringMatching(/quiet has 0 of 1 commits/) }]),
     }),
   );
+  expect(JSON.stringify(logged)).toMatch(/quiet has 0 of 1 commits: others were purged\. Restore the stream/);
 });
