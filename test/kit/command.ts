@@ -18,11 +18,17 @@ export async function runCommand(
   { dataDir, env = {}, stdin = "" }: { dataDir: string; env?: Environment; stdin?: string | Uint8Array },
 ): Promise<{ code: number; stdout: string; stderr: string }> {
   if (isBusy) return runCli(args, { dataDir, env, stdin });
+  return runInThread({ args: [...args], env: environment(dataDir, env), stdin });
+}
+
+/** With these variables alone. Call it for one command after the other. */
+export async function runInThread(run: Run): Promise<Ran> {
+  if (isBusy) throw new Error("another command runs");
   isBusy = true;
   try {
     thread ??= begin();
     const answered = once(thread, "message", { signal: AbortSignal.timeout(ENDED_WITHIN_MS) });
-    thread.postMessage({ args: [...args], env: environment(dataDir, env), stdin } satisfies Run);
+    thread.postMessage(run);
     const [ran] = (await answered) as [Ran];
     return ran;
   } finally {
