@@ -107,7 +107,7 @@ export async function startPicker(
     follower: await open("follower"),
     peers: await open("peers"),
   };
-  const { ledgerBytesMax, poolsMax, proxiesMax } = config;
+  const { ledgerBytesMax, replicas, poolsMax, proxiesMax } = config;
   const outbound = outboundWith(config.outboundAllow);
   const witnessFolder = join(config.dataDir, "witness");
   let picker: Picker | undefined;
@@ -119,7 +119,7 @@ export async function startPicker(
     const key = await installationKey(config.dataDir, buses.ledger);
     const signer = loadSigningKey(config.dataDir);
     picker = new Picker({
-      ...{ buses, key, signer, log, defects, ledgerBytesMax, poolsMax, proxiesMax, outbound, witnessFolder },
+      ...{ buses, key, signer, log, defects, ledgerBytesMax, replicas, poolsMax, proxiesMax, outbound, witnessFolder },
       version: version(),
       upkeep: upkeepOf(config, url),
       users: usersOn(config, url),

@@ -41,6 +41,8 @@ export type Config = {
   /** A file whose modification time shows that the process is healthy. */
   readonly aliveFile?: string | undefined;
   readonly ledgerBytesMax: number;
+  /** How many servers of a cluster keep each stream. Absent: three. */
+  readonly replicas?: number | undefined;
   /** The part of ledgers that the stream keeps. Older commits are in the archive. */
   readonly ledgerKeepBytes: number;
   readonly ledgerKeepDays: number;
@@ -95,6 +97,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       min: 1024 ** 2,
       max: Number.MAX_SAFE_INTEGER,
     }),
+    replicas: env.REMUDA_REPLICAS ? readInteger(env, "REMUDA_REPLICAS", { fallback: 3, min: 1, max: 5 }) : undefined,
     ledgerKeepBytes: readInteger(env, "REMUDA_LEDGER_KEEP_BYTES", {
       fallback: GiB,
       min: 1024 ** 2,

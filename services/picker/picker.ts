@@ -41,8 +41,8 @@ export class Picker {
     this.#options = options;
     const { buses, log, defects = new Defects(log), onFrozen, streamsEveryMs: everyMs } = options;
     this.#responder = new Responder(buses.front.nc, overNats, log, { defects, intake: this.#intake });
-    this.#leadership = new Leadership(this.id, options, this.#responder);
     this.#needed = neededStreams(buses, options);
+    this.#leadership = new Leadership(this.id, options, this.#responder);
     const secretEntries = (): number => this.#leadership.secretEntries();
     this.#streams = new StreamWatch({ needed: this.#needed, log, secretEntries, onFrozen, everyMs });
   }

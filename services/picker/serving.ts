@@ -51,6 +51,8 @@ export interface PickerOptions {
   defects?: Defects;
   version: string;
   ledgerBytesMax: number;
+  /** How many servers of a cluster keep each stream. Absent: three. */
+  replicas?: number | undefined;
   /** The most pools that may have a ledger, closed ones included. Absent: no bound. */
   poolsMax?: number;
   /** The most proxies of a pool, retired ones included. Absent: no bound. */

@@ -8,6 +8,7 @@ import {
   secretsBucket,
 } from "../../protocol/subjects.ts";
 import type { Bus } from "../../runtime/bus.ts";
+import { Fault } from "../../runtime/fault.ts";
 import { whenFormed } from "../../runtime/forming.ts";
 import { payloadFault } from "../../runtime/payload.ts";
 import { bucketSettings } from "../../runtime/secrets.ts";
@@ -21,8 +22,13 @@ const outcomesBytesMax = 1024 ** 3;
 // stream that never caught up again.
 const adjusted = { allow_direct: true, compression: "none" };
 
-/** @param given.isSingle the broker is not a cluster. */
-export function ledgerSettings(given: { isSingle: boolean; ledgerBytesMax: number }): StreamSettings {
+/** `isSingle`: the broker is not a cluster. `replicas`: as the operator wants it. */
+interface Copies {
+  isSingle: boolean;
+  replicas?: number | undefined;
+}
+
+export function ledgerSettings(given: Copies & { ledgerBytesMax: number }): StreamSettings {
   return {
     name: ledgerStream,
     fixed: {
@@ -40,12 +46,12 @@ export function ledgerSettings(given: { isSingle: boolean; ledgerBytesMax: numbe
       persist_mode: "default",
     },
     adjusted,
-    raised: { max_bytes: given.ledgerBytesMax },
-    initial: { num_replicas: replicas(given) },
+    raised: { max_bytes: given.ledgerBytesMax, ...atLeast(given) },
+    initial: copiesOf(given),
   };
 }
 
-export function outcomesSettings({ isSingle }: { isSingle: boolean }): StreamSettings {
+export function outcomesSettings(given: Copies): StreamSettings {
   return {
     name: outcomesStream,
     fixed: { subjects: [outcomeSubjects], storage: "file", retention: "limits" },
@@ -61,14 +67,15 @@ export function outcomesSettings({ isSingle }: { isSingle: boolean }): StreamSet
       // anyway.
       duplicate_window: secondNs,
     },
+    raised: atLeast(given),
     initial: {
       max_age: 7 * dayNs,
       max_bytes: outcomesBytesMax,
-      num_replicas: replicas({ isSingle }),
+      ...copiesOf(given),
       // An fsync per outcome would cut the throughput to a tenth, and then leases would come faster than outcomes and
       // fill every proxy. The price: a broker that is killed forgets outcomes that it acknowledged in the last moments.
       // A cluster refuses this mode.
-      ...(isSingle ? { persist_mode: "async" } : {}),
+      ...(given.isSingle ? { persist_mode: "async" } : {}),
     },
   };
 }
@@ -83,17 +90,27 @@ export interface NeededStream {
   todo: string;
 }
 
-/** @param buses The streams may belong to different accounts. */
+/**
+ * @param buses The streams may belong to different accounts.
+ * @throws Fault "fix-setup" if the streams are to have more copies than there can be.
+ */
 export function neededStreams(
   buses: { ledger: Bus; follower: Bus },
-  given: { ledgerBytesMax: number },
+  { ledgerBytesMax, replicas }: { ledgerBytesMax: number; replicas?: number | undefined },
 ): readonly NeededStream[] {
   const { ledger, follower } = buses;
   const isSingle = ledger.nc.info?.cluster === undefined;
+  if (isSingle && (replicas ?? 1) > 1)
+    throw new Fault(
+      "fix-setup",
+      `REMUDA_REPLICAS is ${replicas}, and the NATS server is not in a cluster (expected 1).`,
+    );
+  const given = { isSingle, replicas };
+  const secrets = bucketSettings(secretsBucket, given);
   return [
     {
       bus: ledger,
-      settings: ledgerSettings({ isSingle, ...given }),
+      settings: ledgerSettings({ ...given, ledgerBytesMax }),
       isBuffer: false,
       todo:
         "Stop Remuda, restore the stream from a backup, and start it again. Without a backup: start it again, and open " +
@@ -101,13 +118,13 @@ export function neededStreams(
     },
     {
       bus: ledger,
-      settings: bucketSettings(secretsBucket, { isSingle }),
+      settings: { ...secrets, raised: atLeast(given), initial: { ...secrets.initial, ...copiesOf(given) } },
       isBuffer: false,
       todo:
         "It has the passwords of proxies, which the running pickers still know. Export each pool now (npx remuda proxies " +
         "export), restart Remuda, and add the proxies again",
     },
-    { bus: follower, settings: outcomesSettings({ isSingle }), isBuffer: true, todo: "It is made again by itself" },
+    { bus: follower, settings: outcomesSettings(given), isBuffer: true, todo: "It is made again by itself" },
   ];
 }
 
@@ -120,6 +137,11 @@ export async function ensureStreams(needed: readonly NeededStream[]): Promise<vo
   }
 }
 
-function replicas({ isSingle }: { isSingle: boolean }): number {
-  return isSingle ? 1 : 3;
+function copiesOf({ isSingle, replicas = isSingle ? 1 : 3 }: Copies): { num_replicas: number } {
+  return { num_replicas: replicas };
+}
+
+/** A stream that has fewer copies gets more, if the operator says so. */
+function atLeast({ replicas }: Copies): Record<string, number> {
+  return replicas === undefined ? {} : { num_replicas: replicas };
 }
