@@ -1,0 +1,3 @@
+module remuda
+
+go 1.19
