@@ -2,7 +2,6 @@
 import { z } from "zod";
 import { as, by, flag } from "./field.ts";
 import { policySchema } from "./policy.ts";
-import type { LedgerRestored } from "./restore.ts";
 
 const policy = as(policySchema, "document", "Policy");
 
@@ -34,10 +33,10 @@ export const poolClosedSchema = z.strictObject({
 export type PoolClosed = z.infer<typeof poolClosedSchema>;
 
 /** Whether the pool is open after a ledger's last commit, which has these events. */
-export function leavesOpen(events: readonly { type: string }[]): boolean {
-  const last = events.findLast(({ type }) => ["PoolOpened", "PoolClosed", "LedgerRestored"].includes(type));
-  if (last?.type === "LedgerRestored") return (last as LedgerRestored).closed !== true;
-  return last?.type !== "PoolClosed" || (last as PoolClosed).draining === true;
+export function leavesOpen(events: readonly { type: string; closed?: unknown; draining?: unknown }[]): boolean {
+  // Events that are written to the ledger of a closed pool say so.
+  const last = events.findLast(({ type, closed }) => type === "PoolOpened" || type === "PoolClosed" || closed === true);
+  return last === undefined || last.type === "PoolOpened" || last.draining === true;
 }
 
 export const leaderClaimedSchema = z.strictObject({

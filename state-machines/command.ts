@@ -59,7 +59,7 @@ export type Command =
   | { type: "claim"; leader: string; version?: string | undefined }
   | { type: "sign-head"; head: SignedHead }
   /** A range of the ledger is in the archive, and a snapshot has it. */
-  | { type: "note-archived"; segment: Omit<SegmentArchived, "type" | "inert"> }
+  | { type: "note-archived"; segment: Omit<SegmentArchived, "type" | "inert" | "closed"> }
   /** The ledger was restored from a backup. Decided again until it is settled. */
   | ({ type: "restore" } & Backup)
   /** Does everything that time has made due. */

@@ -64,7 +64,8 @@ export function decide(turn: Turn, command: Command): Answer | Later {
     case "note-archived": {
       const { segment } = command;
       const follows = segment.first === turn.state.archived.n + 1 && segment.last < turn.state.commits;
-      if (follows) turn.emit({ type: "SegmentArchived", ...segment, inert: true });
+      const closed = turn.state.opened ? {} : { closed: true as const };
+      if (follows) turn.emit({ type: "SegmentArchived", ...segment, ...closed, inert: true });
       return { accepted: follows };
     }
     case "restore":

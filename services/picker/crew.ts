@@ -44,11 +44,16 @@ export class Crew {
     this.#timer.unref();
   }
 
-  /** Whether this picker holds the state of a pool that another picker leads. @param leader undefined: not known. */
-  follows(pool: string, leader: string | undefined): boolean {
+  /**
+   * Whether this picker is among those that hold the state of a pool that another picker leads.
+   * @param leader undefined: not known. @param most how many there are.
+   */
+  follows(pool: string, leader: string | undefined, most = followersMax): boolean {
     const { id, clock } = this.#given;
     for (const [other, on] of this.#heardOn) if (clock.monotonic() - on > silentMsMax) this.#heardOn.delete(other);
-    return followersOf(pool, { leader, pickers: [id, ...this.#heardOn.keys()] }).includes(id);
+    return followersOf(pool, { leader, pickers: [id, ...this.#heardOn.keys()] })
+      .slice(0, most)
+      .includes(id);
   }
 
   stop(): void {

@@ -12,7 +12,8 @@ import { goOn, type LastRead, type TimePorts } from "./pool-time.ts";
 import type { Mark, Snapshots } from "./snapshots.ts";
 
 const lookEveryMs = 500;
-const commitWork = 5;
+/** In events: reading a commit takes as long. */
+export const commitWork = 5;
 
 export interface FoldPorts extends TimePorts {
   pool: string;

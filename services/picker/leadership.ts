@@ -28,6 +28,7 @@ import { Peers } from "./peers.ts";
 import { phaseOf } from "./phase.ts";
 import { Phases } from "./phases.ts";
 import { poolMachine } from "./pool-life.ts";
+import { PurgedLedgers } from "./purged-ledgers.ts";
 import { letGo, type PickerOptions, type Served, type Station } from "./serving.ts";
 import { Snapshots } from "./snapshots.ts";
 import { opennessIn, outcomesNews } from "./streams.ts";
@@ -54,8 +55,9 @@ export class Leadership {
   readonly #openPools: OpenPools;
   /** Pools that have a ledger, closed ones included, as of the last scan. */
   #names: ReadonlySet<string> = new Set();
-  /** Pools that are led here, and whose ledger has lost commits in the stream: a sentence. */
-  readonly #purged = new Map<string, string>();
+  /** Closed pools, and how many commits each has in the stream. */
+  #closed: ReadonlyMap<string, number> = new Map();
+  readonly #purged: PurgedLedgers;
   readonly #phases = new Phases();
   readonly #hearing: Subscription;
   readonly #upkeep: Upkeep | undefined;
@@ -97,7 +99,11 @@ export class Leadership {
     };
     const led = (): Served[] => [...this.#lives.keys()].flatMap((pool) => this.#led(pool) ?? []);
     const bytes = (): number => this.#station.room.room.bytes;
-    this.#upkeep = upkeep && new Upkeep({ settings: upkeep, bus: ledger, clock, log, bytes, led });
+    const { peers } = this.#station;
+    const closed = (): Map<string, number> => new Map([...this.#closed].filter(([pool]) => peers.keeps(pool)));
+    const own = { leader: id, version: options.version };
+    this.#upkeep = upkeep && new Upkeep({ settings: upkeep, bus: ledger, clock, log, bytes, led, closed, own });
+    this.#purged = new PurgedLedgers(log);
     this.#hearing = this.#station.peers.hear((pool, term) => this.#lives.get(pool)?.send({ type: "noticed", term }));
     this.#leaving = hearLeaving({ id, bus: buses.peers }, (pool, successor) =>
       this.#lives.get(pool)?.send({ type: "leaving", successor }),
@@ -170,7 +176,7 @@ export class Leadership {
 
   /** Pools that are led here, but will not be after the next start. */
   purged(): { pool: string; message: string }[] {
-    return [...this.#purged].map(([pool, message]) => ({ pool, message }));
+    return this.#purged.list();
   }
 
   /** In the bucket of secrets, of the pools that are led here. */
@@ -280,8 +286,9 @@ export class Leadership {
       const sizes = await this.#openness.sizes();
       const open = new Set(await this.#openNames(sizes));
       if (this.#isStopped) return;
-      this.#lookForPurged(commits, sizes);
+      this.#purged.look(commits, sizes, (pool) => this.#led(pool));
       this.#names = new Set(sizes.keys());
+      this.#closed = new Map([...sizes].filter(([pool]) => !open.has(pool)));
       // A closed pool has no life, and costs nothing, until it is opened again.
       for (const [pool, messages] of sizes) {
         if ((this.#failed.get(pool)?.until ?? 0) > systemClock.monotonic()) continue;
@@ -292,26 +299,6 @@ export class Leadership {
         if (!sizes.has(pool) && life.getSnapshot().matches("closed")) life.send({ type: "stop" });
     } catch {
       // The broker is away. The next look will tell.
-    }
-  }
-
-  /**
-   * The ledger of a leader without requests may be purged unnoticed. A leader that is asked proves that it still leads.
-   */
-  #lookForPurged(commits: ReadonlyMap<string, number>, sizes: ReadonlyMap<string, number>): void {
-    const known = new Set(this.#purged.keys());
-    this.#purged.clear();
-    for (const [pool, n] of commits) {
-      const led = this.#led(pool);
-      // Commits that are archived by now may have been purged.
-      const stored = n - (led?.leader.state.archived.n ?? n);
-      const found = sizes.get(pool) ?? 0;
-      if (found >= stored) continue;
-      const what = `The ledger of pool ${pool} has ${found} of ${stored} commits: others were purged.`;
-      const message = `${what} Restore the stream from a backup before the next start.`;
-      this.#purged.set(pool, message);
-      if (!known.has(pool)) this.#station.options.log.error({ pool, code: "stop-damaged" }, message);
-      led?.requests.handle("pool.get", {}, () => {});
     }
   }
 

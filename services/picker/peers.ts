@@ -78,6 +78,11 @@ export class Peers {
     return this.#crew.follows(pool, this.#liveness.leaderOf(pool));
   }
 
+  /** Whether this picker, of all that run, looks after a pool that none of them leads. */
+  keeps(pool: string): boolean {
+    return this.#crew.follows(pool, undefined, 1);
+  }
+
   /** Calls back when the process of the pool's leader is gone, until the returned function is called. */
   onGone(pool: string, callback: () => void): () => void {
     return this.#liveness.onGone(pool, callback);

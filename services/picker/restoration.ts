@@ -1,5 +1,5 @@
 // Restores a backup into an empty installation, before any picker runs. The commits of the backup become the archive.
-// The ledgers' stream begins after them, with the commits that say so (restore.ts). So no sequence is used twice.
+// The ledgers' stream begins after them, with the commits that say so (lone-commits.ts). So no sequence is used twice.
 import { randomBytes } from "node:crypto";
 import { cpSync, createReadStream, mkdirSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -17,7 +17,7 @@ import { snapshotFile } from "./backup.ts";
 import { type BackedUpPool, type BackupManifest, ledgersIn, secretsIn } from "./backup-folder.ts";
 import { checkKey, recovered } from "./fold.ts";
 import { isUsed, storeSealed } from "./installation.ts";
-import { commitRestored } from "./restore.ts";
+import { commitRestored } from "./lone-commits.ts";
 import { Snapshots } from "./snapshots.ts";
 import { ledgerSettings } from "./stream-settings.ts";
 import { Witnesses } from "./witness.ts";

@@ -13,6 +13,7 @@ import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import { hashOf } from "../../runtime/loop.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
 import { recovered } from "./fold.ts";
+import { commitAlone, noteOf } from "./lone-commits.ts";
 import { type Mark, Snapshots } from "./snapshots.ts";
 
 export interface UpkeepJob {
@@ -26,6 +27,8 @@ export interface UpkeepJob {
   keepMs: number;
   /** How long the archive keeps commits. Undefined: for ever. */
   archiveKeepMs?: number | undefined;
+  /** The pool is closed, so no leader notes its segments: the thread does. Its name in the ledger, and its version. */
+  closed?: { leader: string; version: string } | undefined;
 }
 
 export type UpkeepPiece =
@@ -65,7 +68,8 @@ async function* keep(): AsyncGenerator<NonNullable<UpkeepPiece>, undefined> {
     const onBadSnapshot = (why: string): void => void bad.push(why);
     const { state, seq, hash } = await recovered({ pool, ledger, snapshots, onBadSnapshot, clock: systemClock });
     for (const why of bad) yield { bad: why };
-    if (seq === 0) return undefined;
+    // The pool may have been opened meanwhile.
+    if (seq === 0 || (job.closed !== undefined && state.opened)) return undefined;
     const mark = { n: state.commits, seq, hash };
     // A snapshot of this very commit may be one of the bad ones.
     const present = bad.length === 0 ? await snapshots.hashOf(pool, mark) : undefined;
@@ -80,12 +84,16 @@ async function* keep(): AsyncGenerator<NonNullable<UpkeepPiece>, undefined> {
       const storedBefore = (await brokerNow(bus, ledgerStream)) - archiveKeepMs;
       for (const each of archive.pools()) await archive.removeOlder(each, storedBefore);
     }
+    let last: Pick<Mark, "seq" | "hash"> = mark;
     for (let after = state.archived; ; ) {
-      const lastSeq = Math.min(mark.seq, await notKept(bus, after, mark.n));
+      // Its own event must not name the last commit.
+      const lastSeq = Math.min(mark.seq - (job.closed === undefined ? 0 : 1), await notKept(bus, after, mark.n));
       const bounds = { pool, lastSeq, bytesMax: segmentBytesMax };
       const next = lastSeq > after.sequence ? ledger.read(after.sequence, after.n) : undefined;
       const segment = next && (await archive.add(next, bounds));
       if (segment === undefined) return undefined;
+      if (job.closed !== undefined)
+        last = await commitAlone(state, { ...job.closed, ledger, last }, noteOf(segment, stored));
       yield { segment };
       after = segment.last;
     }

@@ -13,12 +13,13 @@ import { messageOf } from "../../runtime/fault.ts";
 import { callJs, storedMessage } from "../../runtime/jetstream-api.ts";
 import { piecesOf } from "../../runtime/thread.ts";
 import type { Answer } from "../../state-machines/command.ts";
-import { workOf } from "./fold.ts";
+import { commitWork, workOf } from "./fold.ts";
 import type { Leader } from "./leader.ts";
+import { noteOf } from "./lone-commits.ts";
 import type { UpkeepJob, UpkeepPiece } from "./upkeep-thread.ts";
 import { anybody } from "./who.ts";
 
-export type UpkeepSettings = Omit<UpkeepJob, "pool">;
+export type UpkeepSettings = Omit<UpkeepJob, "pool" | "closed">;
 
 interface UpkeepPorts {
   settings: UpkeepSettings;
@@ -29,6 +30,10 @@ interface UpkeepPorts {
   bytes: () => number;
   /** The pools that are led here now. */
   led: () => readonly Led[];
+  /** Closed pools that this picker looks after, and how many commits each has in the stream. Absent: none. */
+  closed?: () => ReadonlyMap<string, number>;
+  /** This picker's name in ledgers, and its version. Absent: it looks after no closed pools. */
+  own?: { leader: string; version: string };
 }
 
 /** `folded`: how much was folded before it was led (`workOf`). */
@@ -85,8 +90,11 @@ export class Upkeep {
     const { led, clock, log } = this.#ports;
     const started = clock.monotonic();
     const pools = led();
-    for (const pool of this.#kept.keys()) if (!pools.some((each) => each.pool === pool)) this.#kept.delete(pool);
-    const next = pools.filter((each) => this.#isDue(each)).sort((a, b) => this.#onOf(a.pool) - this.#onOf(b.pool))[0];
+    const closed = this.#ports.closed?.() ?? new Map<string, number>();
+    for (const pool of this.#kept.keys())
+      if (!closed.has(pool) && !pools.some((each) => each.pool === pool)) this.#kept.delete(pool);
+    const due = pools.filter((each) => this.#isDue(each)).sort((a, b) => this.#onOf(a.pool) - this.#onOf(b.pool))[0];
+    const next = due ?? this.#dueAmong(closed);
     let archived = 0;
     if (next !== undefined) {
       let hasFailed = false;
@@ -106,13 +114,14 @@ export class Upkeep {
 
   /**
    * Makes a snapshot of the pool, and archives the commits that the stream need not keep. Returns the number of
-   * segments.
+   * segments. Without a leader the pool is closed.
    * @throws if it fails. Nothing is lost then.
    */
-  async lookAfter({ pool, leader }: Pick<Led, "pool" | "leader">): Promise<number> {
-    const { settings, log, clock } = this.#ports;
+  async lookAfter({ pool, leader }: { pool: string; leader?: Leader }): Promise<number> {
+    const { settings, log, clock, own } = this.#ports;
+    if (leader === undefined && own === undefined) throw new Error("no picker could note what is archived");
     const begunOn = clock.monotonic();
-    const job: UpkeepJob = { pool, ...settings };
+    const job: UpkeepJob = { pool, ...settings, closed: leader === undefined ? own : undefined };
     const script = new URL("./upkeep-thread.ts", import.meta.url);
     const stopping = this.#stopping.signal;
     let snapshot = { purgeTo: 0, stored: "" };
@@ -129,8 +138,8 @@ export class Upkeep {
         // An earlier job may have ended before its purge.
         await this.#purge(pool, Math.min(piece.archivedTo + 1, snapshot.purgeTo));
       } else {
-        const isNoted = await this.#noted(leader, piece.segment, snapshot.stored);
-        if (!isNoted && leader.leads) throw new Error("its leader did not note the archived commits");
+        const isNoted = leader === undefined || (await this.#noted(leader, piece.segment, snapshot.stored));
+        if (!isNoted && leader?.leads) throw new Error("its leader did not note the archived commits");
         if (!isNoted) break;
         archived++;
         const { first, last, fileBytes } = piece.segment;
@@ -142,19 +151,15 @@ export class Upkeep {
   }
 
   /** Whether the ledger says now that the segment is archived. Not if the leader is gone, or another came first. */
-  async #noted(leader: Leader, { first, last, sha256: hash }: Manifest, snapshot: string): Promise<boolean> {
-    const segment = { first: first.n, last: last.n, sequence: last.sequence, hash, snapshot };
+  async #noted(leader: Leader, manifest: Manifest, snapshot: string): Promise<boolean> {
     const { promise: isNoted, resolve } = Promise.withResolvers<boolean>();
     const cancel = this.#ports.clock.after(noteMsMax, () => resolve(false)); // A leader that has ended never answers.
-    leader.submit(
-      { type: "note-archived", segment },
-      {
-        arrivedAt: leader.now(),
-        who: anybody,
-        reply: (answer: Answer) => ({ isNoted: "accepted" in answer && answer.accepted }),
-        respond: (answer) => resolve("isNoted" in answer && answer.isNoted === true),
-      },
-    );
+    leader.submit(noteOf(manifest, snapshot), {
+      arrivedAt: leader.now(),
+      who: anybody,
+      reply: (answer: Answer) => ({ isNoted: "accepted" in answer && answer.accepted }),
+      respond: (answer) => resolve("isNoted" in answer && answer.isNoted === true),
+    });
     return isNoted.finally(cancel);
   }
 
@@ -180,8 +185,19 @@ export class Upkeep {
     return work > 0 && clock.monotonic() - kept.on >= ageLookMs;
   }
 
-  #note(led: Led, { hasFailed }: Pick<Kept, "hasFailed">): void {
-    this.#kept.set(led.pool, { work: workBy(led), on: this.#ports.clock.monotonic(), hasFailed });
+  /** A closed pool gets no commits, so one look is enough until much of the stream is too old for it. */
+  #dueAmong(closed: ReadonlyMap<string, number>): { pool: string } | undefined {
+    const { bytes, settings, clock } = this.#ports;
+    if (bytes() <= settings.keepBytes) return undefined;
+    const isDue = ([pool, commits]: [string, number]): boolean =>
+      commits * commitWork >= workMin && clock.monotonic() - this.#onOf(pool) >= ageLookMs;
+    const found = [...closed].find(isDue);
+    return found && { pool: found[0] };
+  }
+
+  #note(led: Led | { pool: string }, { hasFailed }: Pick<Kept, "hasFailed">): void {
+    const work = "leader" in led ? workBy(led) : 0;
+    this.#kept.set(led.pool, { work, on: this.#ports.clock.monotonic(), hasFailed });
   }
 
   #onOf(pool: string): number {

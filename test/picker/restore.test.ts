@@ -7,7 +7,7 @@ import { leavesOpen } from "../../events/pool.ts";
 import { MemoryLedger } from "../../runtime/ledger-memory.ts";
 import { hashOf } from "../../runtime/loop.ts";
 import { whatIf } from "../../services/audit/what-if/what-if.ts";
-import { commitRestored } from "../../services/picker/restore.ts";
+import { commitRestored } from "../../services/picker/lone-commits.ts";
 import { foldCommit } from "../../state-machines/fold/evolve.ts";
 import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
 import { PoolState } from "../../state-machines/fold/state.ts";

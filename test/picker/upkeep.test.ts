@@ -5,8 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pino from "pino";
 import { afterAll, beforeAll, expect, onTestFinished, test, vi } from "vitest";
-import { decodeCommit } from "../../events/commit.ts";
+import { decodeCommit, encodeCommit } from "../../events/commit.ts";
 import type { Event } from "../../events/event.ts";
+import { leavesOpen } from "../../events/pool.ts";
 import { ledgerStream, ledgerSubject } from "../../protocol/subjects.ts";
 import { Archive } from "../../runtime/archive/archive.ts";
 import { systemClock } from "../../runtime/clock.ts";
@@ -310,4 +311,54 @@ test("a damaged segment is found", async () => {
   onTestFinished(() => writeFileSync(path, whole));
   writeFileSync(path, whole.subarray(0, whole.length - 100));
   await expect(commitsOf(ledger)).rejects.toThrow(/ndjson\.zst (cannot be read|is damaged)/);
+});
+
+test("archives a closed pool without a leader, and it stays closed", async () => {
+  const before = await stored();
+  const head = decodeCommit(before.at(-1)!.text);
+  const prev = hashOf(Buffer.from(before.at(-1)!.text));
+  const closing = encodeCommit({ ...head, n: head.n + 1, prev }, [JSON.stringify({ type: "PoolClosed" })]);
+  const { seq: afterSeq } = before.at(-1)!;
+  await ledger.append({ id: "closing", bytes: Buffer.from(closing), afterSeq });
+  const own = { leader: "picker-1", version: "1.2.3" };
+  const led = (): [] => [];
+  const closed = (): Map<string, number> => new Map([[pool, 1000]]);
+  let next = (): void => {};
+  const after = (_ms: number, callback: () => void) => {
+    next = callback;
+    return () => {};
+  };
+  const info = vi.fn();
+  const clock = { monotonic: () => 1e9, after };
+  const ports = {
+    own,
+    led,
+    closed,
+    log: { info, warn: (...said: unknown[]) => info(...said) },
+    clock,
+    bytes: () => 2e9,
+  };
+  const looking = upkeep(1e9, { keepMs: -hourMs, ports });
+  looking.start();
+  const look = next;
+  next = () => {};
+  look();
+  // The pause of each purge is ended at once.
+  await eventually(async () => {
+    next();
+    expect(info.mock.calls.map(([, said]) => said)).toContain("commits are archived");
+    const left = await stored();
+    expect(left.length).toBeLessThan(before.length);
+    const { events, term } = decodeCommit(left.at(-1)!.text);
+    expect(term).toBe(head.term + 1);
+    expect(events).toMatchObject([
+      { type: "LeaderClaimed", ...own },
+      { type: "SegmentArchived", closed: true },
+    ]);
+    expect(leavesOpen(events as Event[])).toBe(false);
+  });
+  looking.stop();
+  const source = await streamSourceOn(streams.bus, pool, { archive });
+  expect(await verify(source, {})).toMatchObject({ findings: [], isWell: true, first: { n: 1 } });
+  expect((await fold()).state).toMatchObject({ opened: false });
 });

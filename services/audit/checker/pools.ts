@@ -100,7 +100,12 @@ export function checkArchived(model: Model, event: SegmentArchived, n: number): 
     findings.add("archive", `commits ${first} to ${last} are archived, after those up to ${model.archivedTo}`);
   if (last < first || last >= n)
     findings.add("archive", `commit ${n} says that commits ${first} to ${last} are archived`);
+  if ((event.closed === true) === model.isOpen) findings.add("pool", saysOtherwise(model));
   model.archivedTo = last;
+}
+
+function saysOtherwise({ isOpen }: Model): string {
+  return `the pool is ${isOpen ? "open" : "closed"}, and the event says otherwise`;
 }
 
 /** The leases that were granted after the backup must have run out, with the slots of their uses. */
@@ -115,8 +120,7 @@ export function checkRestored(model: Model, event: LedgerRestored, { n, events }
   const least = at + (policy?.lease.ttlMsMax ?? 0) + (policy?.lease.graceMs ?? 0) + windowMs;
   if (until < least)
     findings.add("rate", `leases are granted again from ${until}, and uses after the backup count until ${least}`);
-  if ((event.closed === true) === model.isOpen)
-    findings.add("pool", `the restored pool is ${model.isOpen ? "open" : "closed"}, and the event says otherwise`);
+  if ((event.closed === true) === model.isOpen) findings.add("pool", saysOtherwise(model));
   model.archivedTo = last;
   model.restored = { at, until };
 }
