@@ -31,7 +31,7 @@ export async function deletePool(
     foldPool(pool, { picker, seen: () => undefined, forget: true, announce, tell, signal }),
   );
   const { leader, secrets } = served;
-  const { opened, openedAt, term } = leader.state;
+  const { opened, openedAt } = leader.state;
   const { ledger, follower } = picker.options.buses;
   try {
     if (leader.last.seq === 0) return refuse("unknown-pool", `There is no pool ${pool}.`);
@@ -42,6 +42,7 @@ export async function deletePool(
     letGo(served);
   }
   const { seq } = leader.last;
+  const { term } = leader.state;
   const forgotten = ((await picker.witnesses.of(pool)).witness?.forgotten ?? 0) + 1;
   const witness = { seq, n: 0, hash: "", opened: openedAt, forgotten, term, at: leader.now() };
   // Without it, the next start would report a ledger that is gone.

@@ -202,6 +202,8 @@ export async function preparePool(pool: string, given: FoldGiven): Promise<Prepa
   const loss = witness === undefined ? undefined : lossIn(pool, witness, found);
   if (loss !== undefined && !forget) throw lostCommits(pool, loss);
   if (loss !== undefined) log.warn({ pool, loss }, "an operator has accepted that commits are lost");
+  // Clients and pickers ignore the notice of a term that is not above the last one that they have heard.
+  if (fold.state.commits === 0 && witness !== undefined) fold.state.term = witness.term;
   const secrets = await openSecrets(await picker.bucket(), { under: pool, key });
   const gate = new Gate({ pool, responder: picker.responder, front: buses.front });
   let candidates: Candidates | undefined;

@@ -17,6 +17,8 @@ import { Responder } from "../../runtime/responder.ts";
 import { StreamRoom } from "../../runtime/room.ts";
 import { openBucket } from "../../runtime/secrets.ts";
 import { StreamNews } from "../../runtime/stream-news.ts";
+import { streamSourceOn } from "../../services/audit/stream-source.ts";
+import { verify } from "../../services/audit/verify.ts";
 import { deletePool } from "../../services/picker/deletion.ts";
 import { noDemand } from "../../services/picker/growth.ts";
 import { Leader } from "../../services/picker/leader.ts";
@@ -95,9 +97,18 @@ test("leaves the pool as it is if the witness cannot be stored, and deletes it t
   const [proxy] = (await ask("proxies.list", "half"))["proxies"] as object[];
   expect(proxy).toMatchObject({ host: "10.0.0.1" });
   expect(await ask("lease", "half")).toMatchObject({ url: "http://ann:hush@10.0.0.1:80" });
+  const termOf = async (): Promise<number> => ((await ask("pool.stats", "half"))["leader"] as { term: number }).term;
+  const term = await termOf();
   await ask("pool.close", "half");
   expect(await deleted("half")).toEqual({ deleted: true });
   expect(await deleted("half")).toMatchObject({ code: "unknown-pool" });
+  // Clients ignore the notice of a term that they know, so the next ledger goes on with the terms.
+  await eventually(async () => expect(await ask("pool.open", "half")).toMatchObject({ pool: "half" }));
+  expect(await termOf()).toBeGreaterThan(term);
+  const { findings } = await verify(await streamSourceOn(bus, "half"), {});
+  expect(findings).toEqual([]);
+  await ask("pool.close", "half");
+  expect(await deleted("half")).toEqual({ deleted: true });
 });
 
 test("removes the snapshots when the ledger is gone, which might not be folded without them", async () => {

@@ -243,7 +243,10 @@ export class Checker {
       case "PoolClosed":
         return checkClosed(model, event);
       case "LeaderClaimed":
-        return checkClaim(model, event, { term: commit.term, before: this.#term, first });
+        return checkClaim(model, event, {
+          ...{ term: commit.term, before: this.#term, first },
+          isBeginning: commit.n === 1,
+        });
       case "HeadSigned":
         if (event.n !== commit.n - 1 || event.hash !== this.hash) {
           findings.add("head", `the head that is signed (commit ${event.n}) is not the one before this commit`);

@@ -125,14 +125,16 @@ export function checkRestored(model: Model, event: LedgerRestored, { n, events }
   model.restored = { at, until };
 }
 
-/** @param first of the commit's events. */
+/** @param given.first of the commit's events. `isBeginning`: of the ledger. */
 export function checkClaim(
   model: Model,
   event: LeaderClaimed,
-  given: { term: number; before: number; first: boolean },
+  given: { term: number; before: number; first: boolean; isBeginning: boolean },
 ): void {
   const { findings, tally } = model;
-  if (event.term !== given.before + 1 || event.term !== given.term) {
+  // A ledger goes on with the terms of one of its pool that was deleted or lost.
+  const follows = given.isBeginning ? event.term > 0 : event.term === given.before + 1;
+  if (!follows || event.term !== given.term) {
     findings.add(
       "term",
       `${event.leader} claims term ${event.term} in a commit of term ${given.term}, after term ${given.before}`,
