@@ -2,6 +2,7 @@
 // has its followers without any agreement, pools spread evenly, and only a few move when a picker comes or goes.
 import { createHash } from "node:crypto";
 import type { Msg, Subscription } from "@nats-io/transport-node";
+import { ledgerLevel, levels } from "../../events/level.ts";
 import { pickerSubject } from "../../protocol/subjects.ts";
 import type { Bus } from "../../runtime/bus.ts";
 import type { Clock } from "../../runtime/clock.ts";
@@ -16,6 +17,8 @@ interface Given {
 /** A picker's repeated message about itself. */
 interface Presence {
   picker: string;
+  /** What it knows of ledgers (events/level.ts). Absent: the first level. */
+  level?: number;
   /** It has just come, and does not know the others. */
   isNew?: true;
   hasLeft?: true;
@@ -28,8 +31,8 @@ const subject = pickerSubject("crew");
 
 export class Crew {
   readonly #given: Given;
-  /** When each of the others was heard last. */
-  readonly #heardOn = new Map<string, number>();
+  /** When each of the others was heard last, and its level. */
+  readonly #heard = new Map<string, { on: number; level: number }>();
   readonly #subscription: Subscription;
   readonly #timer: NodeJS.Timeout;
 
@@ -49,11 +52,15 @@ export class Crew {
    * @param leader undefined: not known. @param most how many there are.
    */
   follows(pool: string, leader: string | undefined, most = followersMax): boolean {
-    const { id, clock } = this.#given;
-    for (const [other, on] of this.#heardOn) if (clock.monotonic() - on > silentMsMax) this.#heardOn.delete(other);
-    return followersOf(pool, { leader, pickers: [id, ...this.#heardOn.keys()] })
+    const { id } = this.#given;
+    return followersOf(pool, { leader, pickers: [id, ...this.#others().keys()] })
       .slice(0, most)
       .includes(id);
+  }
+
+  /** Whether all running pickers know what a ledger of this level says. */
+  knows(level: number): boolean {
+    return [...this.#others().values()].every((other) => other.level >= level);
   }
 
   stop(): void {
@@ -62,17 +69,24 @@ export class Crew {
     this.#say({ hasLeft: true });
   }
 
-  #hear({ picker, isNew, hasLeft }: Presence): void {
+  #others(): ReadonlyMap<string, { level: number }> {
+    const { clock } = this.#given;
+    for (const [other, { on }] of this.#heard) if (clock.monotonic() - on > silentMsMax) this.#heard.delete(other);
+    return this.#heard;
+  }
+
+  #hear({ picker, level = levels.first, isNew, hasLeft }: Presence): void {
     const { id, clock } = this.#given;
     if (picker === id) return;
-    if (hasLeft === true) this.#heardOn.delete(picker);
-    else this.#heardOn.set(picker, clock.monotonic());
+    if (hasLeft === true) this.#heard.delete(picker);
+    else this.#heard.set(picker, { on: clock.monotonic(), level });
     if (isNew === true) this.#say({});
   }
 
   #say(more: Partial<Presence>): void {
     const { id, bus } = this.#given;
-    if (bus.up && !bus.nc.isClosed()) bus.nc.publish(subject, JSON.stringify({ picker: id, ...more }));
+    if (bus.up && !bus.nc.isClosed())
+      bus.nc.publish(subject, JSON.stringify({ picker: id, level: ledgerLevel, ...more }));
   }
 }
 

@@ -1,6 +1,7 @@
 // The pools of this process. Each has an actor, its life (pool-life.ts). The list of pools is refreshed regularly.
 import type { Subscription } from "@nats-io/transport-node";
 import { type ActorRefFrom, createActor, waitFor } from "xstate";
+import { levels } from "../../events/level.ts";
 import { isRefusal, type Refusal, refuse } from "../../protocol/refusal.ts";
 import { ledgerStream, secretsBucket } from "../../protocol/subjects.ts";
 import type { PoolVerb } from "../../protocol/verbs.ts";
@@ -100,7 +101,8 @@ export class Leadership {
     const led = (): Served[] => [...this.#lives.keys()].flatMap((pool) => this.#led(pool) ?? []);
     const bytes = (): number => this.#station.room.room.bytes;
     const { peers } = this.#station;
-    const closed = (): Map<string, number> => new Map([...this.#closed].filter(([pool]) => peers.keeps(pool)));
+    const closed = (): Map<string, number> =>
+      new Map([...this.#closed].filter(([pool]) => peers.knows(levels.closedLedgers) && peers.keeps(pool)));
     const own = { leader: id, version: options.version };
     this.#upkeep = upkeep && new Upkeep({ settings: upkeep, bus: ledger, clock, log, bytes, led, closed, own });
     this.#purged = new PurgedLedgers(log);

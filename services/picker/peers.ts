@@ -83,6 +83,11 @@ export class Peers {
     return this.#crew.follows(pool, undefined, 1);
   }
 
+  /** Whether all running pickers know what a ledger of this level says (events/level.ts). */
+  knows(level: number): boolean {
+    return this.#crew.knows(level);
+  }
+
   /** Calls back when the process of the pool's leader is gone, until the returned function is called. */
   onGone(pool: string, callback: () => void): () => void {
     return this.#liveness.onGone(pool, callback);

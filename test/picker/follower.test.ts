@@ -1,7 +1,8 @@
 // A follower of a pool, without a broker: the test says what it hears. And which pickers follow a pool.
 import { expect, onTestFinished, test, vi } from "vitest";
+import { ledgerLevel } from "../../events/level.ts";
 import { Fault } from "../../runtime/fault.ts";
-import { followersOf } from "../../services/picker/crew.ts";
+import { Crew, followersOf } from "../../services/picker/crew.ts";
 import { Follower } from "../../services/picker/follower.ts";
 import type { Successor } from "../../services/picker/hand-over.ts";
 
@@ -147,6 +148,34 @@ test("ends silently when it is stopped", async () => {
   stopping.abort();
   expect(await served).toBeUndefined();
   expect(said).toEqual(["off", "end"]);
+});
+
+test("knows a level of ledgers only if all running pickers have announced it", () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const said: { level?: number }[] = [];
+  let hear = (_presence: object): void => {};
+  const nc = {
+    isClosed: () => false,
+    publish: (_subject: string, text: string) => void said.push(JSON.parse(text)),
+    subscribe(_subject: string, { callback }: { callback: (error: null, message: object) => void }) {
+      hear = (presence) => callback(null, { json: () => presence });
+      return { unsubscribe() {} };
+    },
+  };
+  let now = 0;
+  const crew = new Crew({ id: "me", bus: { nc, up: true } as never, clock: { monotonic: () => now } });
+  onTestFinished(() => crew.stop());
+  expect(said).toMatchObject([{ level: ledgerLevel }]);
+  expect(crew.knows(ledgerLevel)).toBe(true);
+  hear({ picker: "new", level: ledgerLevel });
+  hear({ picker: "old" }); // A version that announces none.
+  expect([crew.knows(1), crew.knows(2)]).toEqual([true, false]);
+  hear({ picker: "old", hasLeft: true });
+  expect(crew.knows(2)).toBe(true);
+  hear({ picker: "old" });
+  now += 10_000; // Nothing was heard of it since.
+  expect(crew.knows(2)).toBe(true);
 });
 
 test("two pickers beside the leader follow a pool; they are spread evenly, and few change when a picker goes", () => {
