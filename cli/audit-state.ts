@@ -1,7 +1,7 @@
 // `remuda audit state`, `remuda audit diff`: the pool as it was at a moment, and the changes between two moments.
 
 import type { Command } from "commander";
-import { proxyUrl } from "../lists/address.ts";
+import { maskedUrl } from "../lists/address.ts";
 import type { ProxyReply } from "../protocol/proxy.ts";
 import { refuse } from "../protocol/refusal.ts";
 import { Fault } from "../runtime/fault.ts";
@@ -92,7 +92,7 @@ function showState({ state, mark }: Past, options: AuditOptions & { proxy?: stri
 function row(proxy: ProxyReply): (string | number)[] {
   const { id, state, score, openLeases, usesInWindow, usesSinceRest, until, reasons } = proxy;
   const rest = until === undefined ? "" : `${showInstant(until)} (${(reasons ?? []).join(", ")})`;
-  return [id, state, score, openLeases, usesInWindow, usesSinceRest, rest, proxyUrl(proxy)];
+  return [id, state, score, openLeases, usesInWindow, usesSinceRest, rest, maskedUrl(proxy)];
 }
 
 function ofProxy(difference: Difference, id: string | undefined): Difference {

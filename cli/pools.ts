@@ -20,11 +20,13 @@ export function addPools(program: Command, withService: WithService): void {
     .option("--forget", "open it although its ledger has lost commits, and forget them")
     .action(async (options: Asked & { policy?: string; forget?: true }) => {
       const policy = options.policy === undefined ? undefined : await readDocument(options.policy);
-      show(
-        options,
-        await withService(options, (ask) => ask<PoolReply>("pool.open", given({ policy, forget: options.forget }))),
-        "is open",
-      );
+      await withService(options, async (ask) => {
+        const wasOpen = options.json || (await isPoolOpen(ask));
+        const reply = await ask<PoolReply>("pool.open", given({ policy, forget: options.forget }));
+        show(options, reply, "is open");
+        // Its first opening is version 1.
+        if (!wasOpen && reply.version > 1) print(whatIsBack(await ask<StatsReply>("pool.stats", {})));
+      });
     });
 
   poolCommand(pool, "get", "show a pool and its policy").action(async (options: Asked) => {
@@ -94,6 +96,23 @@ const columns: readonly Column<PoolReply>[] = [
   { name: "STRATEGY", cell: ({ policy }) => policy.strategy.kind },
   { name: "OPENED", cell: ({ openedAt }) => showRelative(openedAt), by: ({ openedAt }) => openedAt },
 ];
+
+async function isPoolOpen(ask: Ask): Promise<boolean> {
+  try {
+    await ask("pool.get", {});
+    return true;
+  } catch (error) {
+    if (error instanceof Refused) return error.refusal.code !== "unknown-pool";
+    throw error;
+  }
+}
+
+/** Of a pool that was closed. */
+function whatIsBack({ proxies: { retired, ...others } }: StatsReply): string {
+  const count = others.available + others["in-use"] + others.cooling + others.exhausted;
+  const besides = retired > 0 ? `, and ${retired} retired` : "";
+  return `It was closed before. Its policy, uses and rests are back, and its proxies: ${count}${besides}.`;
+}
 
 /** The names of the pool's sources that requests can remove. None if no sources service runs. */
 async function sourcesOf(ask: Ask): Promise<string[]> {

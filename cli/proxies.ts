@@ -1,7 +1,7 @@
 // `remuda proxies …`: a pool's proxies, and manual changes to them.
 import { type Command, Option } from "commander";
 import { listSchemes, proxyStates } from "../events/words.ts";
-import { proxyUrl } from "../lists/address.ts";
+import { maskedUrl } from "../lists/address.ts";
 import { given } from "../protocol/given.ts";
 import type { ChangedReply, ListScheme, ProxyReply } from "../protocol/proxy.ts";
 import { refuse } from "../protocol/refusal.ts";
@@ -133,7 +133,7 @@ const columns: readonly Column<ProxyReply>[] = [
   { name: "SCORE", cell: ({ score }) => score },
   { name: "LEASES", cell: ({ openLeases }) => openLeases },
   { name: "UNTIL", cell: (proxy) => relativeTo(untilOf(proxy)), by: untilOf },
-  { name: "PROXY", cell: proxyUrl },
+  { name: "PROXY", cell: maskedUrl },
   { name: "WHY", cell: ({ reasons }) => reasons?.join(", ") },
   { name: "LABELS", cell: ({ labels }) => labelled(labels) },
 ];

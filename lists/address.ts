@@ -59,6 +59,11 @@ export function shownUrl(address: Omit<ProxyAddress, "labels">): string {
   return urlOf(address, username === undefined ? "" : maskedName(username), password === undefined ? "" : "***");
 }
 
+/** The same of a proxy whose user name is masked already, as in replies and in the ledger. */
+export function maskedUrl(address: Omit<ProxyAddress, "labels" | "password">): string {
+  return urlOf(address, address.username ?? "", "");
+}
+
 function urlOf({ scheme, host, port }: Omit<ProxyAddress, "labels">, user: string, password: string): string {
   const login = user === "" ? "" : `${user}${password === "" ? "" : `:${password}`}@`;
   return `${scheme}://${login}${host.includes(":") ? `[${host}]` : host}:${port}`;

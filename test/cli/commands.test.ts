@@ -344,6 +344,11 @@ describe("pool", () => {
     expect(await json("pool stats --pool one")).toMatchObject({ pool: "one", leases: { open: 0 } });
     expect((await remuda("pool close --pool one --drain")).code).toBe(0);
     expect((await json<{ pools: { pool: string }[] }>("pool list")).pools.map(({ pool }) => pool)).not.toContain("one");
+    expect((await remuda("pool open --pool one")).stdout).toBe(
+      "one is open, version 4\nIt was closed before. Its policy, uses and rests are back, and its proxies: 0.\n",
+    );
+    expect((await remuda("pool open --pool one")).stdout).toBe("one is open, version 4\n");
+    expect((await remuda("pool close --pool one")).code).toBe(0);
   });
 
   test("resets a policy, and deletes a closed pool with its sources, if that is confirmed", async () => {

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { formats } from "../../cli/export.ts";
 import { exported, exportedLine, type Format, ListWriter } from "../../cli/list-writer.ts";
-import { maskedName, proxyFromParts, proxyUrl } from "../../lists/address.ts";
+import { maskedName, maskedUrl, proxyFromParts, proxyUrl } from "../../lists/address.ts";
 import { readList } from "../../lists/list.ts";
 import { isCertainlyHost, type ProxyAddress } from "../../protocol/host.ts";
 
@@ -119,6 +119,9 @@ test.each([
   ["é🐎ü🐎é🐎ü", "é🐎ü…"],
 ])("shows of the user name %s no more than %s", (username, shown) => {
   expect(maskedName(username)).toBe(shown);
+  // Readable in a list, not percent-encoded.
+  const masked = { scheme: "http", host: "192.0.2.1", port: 80, username: maskedName(username) } as const;
+  expect(maskedUrl(masked)).toBe(`http://${shown}@192.0.2.1:80`);
 });
 
 test("shows no user name in a message or the masked input", () => {
