@@ -50,7 +50,9 @@ export function keyOf(text: string, where: string) {
           cause = error;
         }
       }
-      const what = `A secret in the bucket was sealed under a different key from ${where}.`;
+      const what =
+        `A secret in the bucket was sealed under a different key from ${where}. ` +
+        "After a rotation each picker needs the new file.";
       throw new Fault("fix-setup", what, { cause });
     },
     /** Distinguishes keys, and reveals nothing about them. */
