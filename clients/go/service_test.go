@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 // work fetches SITE through the pool, in several goroutines, until a line comes, and prints how often it was answered.
 // Its standard library is the same as that of a user's program.
 func work() {
-	client, err := New(Options{Pool: os.Getenv("WORKER_POOL")})
+	client, err := New(Options{Pool: os.Getenv("WORKER_POOL"), Retry: time.Minute})
 	if err != nil {
 		panic(err)
 	}
