@@ -4,9 +4,9 @@ import fastify, { type FastifyRequest, type onRequestAsyncHookHandler } from "fa
 import type { Logger } from "pino";
 import { poolNameSchema } from "../../events/ids.ts";
 import { type Refusal, refuse, requestBytesMax } from "../../protocol/refusal.ts";
+import { boundConnections, headLookMs, headMsMax } from "../../runtime/connections.ts";
 import type { Family } from "../../runtime/prometheus.ts";
 import type { AskFor } from "./ask.ts";
-import { boundConnections, headLookMs, headMsMax } from "./connections.ts";
 import { type Door, forbiddenTo, type HttpUser, letIn } from "./door.ts";
 import { Ending } from "./ending.ts";
 import { eventRoutes } from "./event.ts";

@@ -1,7 +1,7 @@
 // Answers of the gateway itself: their status, their JSON body, and `Proxy-Status` (docs/protocol.md §8.4, RFC 9209).
 import { RemudaFault, RemudaRefusal } from "../../client/fault.ts";
 import { Broken } from "../../client/port.ts";
-import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import { invalid, type Refusal, refuse } from "../../protocol/refusal.ts";
 import { codeOf, ProxyFailure, phaseOf, TargetNameFailure } from "../../transport/failure.ts";
 
 export interface Answer {
@@ -17,6 +17,17 @@ const retryAfterMsDefault = 1000;
 
 export function badRequest(refusal: Refusal): Answer {
   return { status: 400, refusal, error: "http_request_error", socks: 1 };
+}
+
+/** A request that cannot be read. @param code of the reader of HTTP. */
+export function unreadable(code: string | undefined): Answer {
+  const [status, message] =
+    code === "HPE_HEADER_OVERFLOW"
+      ? [431, "the head is longer than 64 KiB. Send fewer or shorter header fields"]
+      : code === "ERR_HTTP_REQUEST_TIMEOUT"
+        ? [408, "the head did not come in time. Send it at once"]
+        : [400, "it is not valid HTTP/1.1. Send it as RFC 9112 says"];
+  return { ...badRequest(invalid("request", message)), status };
 }
 
 export function keyNeeded(): Answer {
@@ -61,6 +72,28 @@ export function headersOf({ status, refusal, error }: Answer): Record<string, st
 
 export function bodyOf({ refusal }: Answer): string {
   return `${JSON.stringify(refusal)}\n`;
+}
+
+/** The whole answer, for a bare socket. */
+export function textOf(answer: Answer, more: Record<string, string> = {}): string {
+  const text = bodyOf(answer);
+  const fields = { ...headersOf(answer), ...more, "content-length": String(Buffer.byteLength(text)) };
+  const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
+  return `HTTP/1.1 ${answer.status} ${reasonOf(answer.status)}\r\n${lines.join("")}\r\n${text}`;
+}
+
+function reasonOf(status: number): string {
+  const reasons: Readonly<Record<number, string>> = {
+    400: "Bad Request",
+    403: "Forbidden",
+    407: "Proxy Authentication Required",
+    408: "Request Timeout",
+    431: "Request Header Fields Too Large",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+  };
+  return reasons[status] ?? "Error";
 }
 
 function refused(error: RemudaRefusal): Answer {

@@ -8,7 +8,7 @@ import { watchers } from "../../protocol/verbs.ts";
 import { isLoopback } from "../../runtime/host.ts";
 import { showMetrics } from "../../runtime/prometheus.ts";
 import { readAbsolute, readAuthority, readReverse, type Target } from "./address.ts";
-import { type Answer, answerTo, badRequest, bodyOf, forbidden, headersOf, keyNeeded } from "./answer.ts";
+import { type Answer, answerTo, badRequest, forbidden, keyNeeded, textOf } from "./answer.ts";
 import { basicIn, type Credentials, type Door, emptyLogin, letIn } from "./credentials.ts";
 import { watchEarly } from "./early.ts";
 import { type Exchanged, forward, send, throughPool } from "./forward.ts";
@@ -16,7 +16,7 @@ import { type Inside, insideOf } from "./inside.ts";
 import type { Kind } from "./metrics.ts";
 import { open, openInside } from "./open.ts";
 import { readOptions } from "./options.ts";
-import { type Admitted, type GatewayPorts, idsOf, type Routed, route } from "./ports.ts";
+import { type Admitted, type Found, type GatewayPorts, idsOf, type Routed, route } from "./ports.ts";
 import { readSocks, replyOf } from "./socks.ts";
 import { Tunnel, type TunnelParts } from "./tunnel.ts";
 import { headWithoutUpgrade, isWebsocket, upgrade } from "./upgrade.ts";
@@ -56,12 +56,13 @@ export class Gateway {
     const admitted = this.#admittedOf(request);
     if ("status" in admitted && url.startsWith("/") && !url.startsWith("/-")) return this.#page(request, response);
     if ("status" in admitted) return send(admitted, response);
+    const at: Found = {};
     await this.#working(async () => {
       try {
-        const routed = await route(this.#ports, admitted);
+        const routed = await route(this.#ports, admitted, at);
         await forward(this.#ports, routed, { request, response, expects }, throughPool(this.#ports, routed));
       } catch (error) {
-        this.#refuse(admitted, error, (answer) => send(answer, response));
+        this.#refuse(admitted, at, error, (answer) => send(answer, response));
       }
     });
   }
@@ -112,10 +113,11 @@ export class Gateway {
     };
     if ("status" in admitted) return refuse(admitted);
     const early = watchEarly(client, head);
+    const at: Found = { pool: inside?.routed.pool };
     await this.#working(async () => {
       let isAnswered = false;
       try {
-        const routed = inside?.routed ?? (await route(this.#ports, admitted));
+        const routed = inside?.routed ?? (await route(this.#ports, admitted, at));
         const target = { ...routed, target: admitted.target };
         const opened = await (inside === undefined
           ? open(this.#ports, target, early.signal)
@@ -123,12 +125,13 @@ export class Gateway {
         const upgraded = await upgrade(target, request, { client, opened, signal: early.signal });
         isAnswered = true;
         this.#ports.metrics.request(routed.pool, admitted.kind, "answered");
+        inside?.upgraded();
         if (upgraded !== undefined) this.#carry(target, { ...upgraded, client, first: early.done(), isUpgraded: true });
       } catch (error) {
         early.done();
         if (isAnswered) throw error;
-        if (early.signal.aborted) return this.#left(admitted, client);
-        this.#refuse(admitted, error, refuse);
+        if (early.signal.aborted) return this.#left(admitted, at, client);
+        this.#refuse(admitted, at, error, refuse);
       }
     });
   }
@@ -144,7 +147,7 @@ export class Gateway {
       over,
       http: (seen) => {
         over();
-        this.#insides.set(client, insideOf(this.#ports, routed, seen));
+        this.#insides.set(client, insideOf(this.#ports, routed, seen, tunnel.current?.beganAt));
         if (seen.first.length > 0) client.unshift(seen.first);
         this.#adopt(client);
       },
@@ -158,9 +161,10 @@ export class Gateway {
   ): Promise<void> {
     const { client } = to;
     const early = watchEarly(client, to.head);
+    const at: Found = {};
     await this.#working(async () => {
       try {
-        const routed = await route(this.#ports, admitted);
+        const routed = await route(this.#ports, admitted, at);
         const { use, socket: upstream } = await open(this.#ports, routed, early.signal);
         const ids = Object.entries(idsOf(use.block)).map(([name, value]) => `${name}: ${value}\r\n`);
         to.accept(ids.join(""));
@@ -168,17 +172,21 @@ export class Gateway {
         this.#carry(routed, { client, upstream, use, first: early.done() });
       } catch (error) {
         const rest = early.done();
-        if (early.signal.aborted) return this.#left(admitted, client);
-        this.#refuse(admitted, error, (answer) => to.refuse(answer, rest));
+        if (early.signal.aborted) return this.#left(admitted, at, client);
+        this.#refuse(admitted, at, error, (answer) => to.refuse(answer, rest));
       }
     });
   }
 
-  async #requestInside({ routed: known, through, isSpent }: Inside, exchanged: Exchanged): Promise<void> {
+  async #requestInside(inside: Inside, exchanged: Exchanged): Promise<void> {
     const { request, response } = exchanged;
+    const { routed: known, through } = inside;
     const path = pathInside(request.url ?? "", known.target);
     if (path === undefined) return send(badRequest(badRequestInside()), response);
-    if (isSpent) response.shouldKeepAlive = false;
+    const begun = inside.begin(response);
+    // It came before the answer that closes the connection, so it has no answer of its own.
+    if (begun === "over") return;
+    if (begun === "last") response.shouldKeepAlive = false;
     const routed: Routed = { ...known, target: { ...known.target, path } };
     await this.#working(() => forward(this.#ports, routed, exchanged, through));
   }
@@ -238,16 +246,16 @@ export class Gateway {
     send(badRequest(notPassedOn()), response);
   }
 
-  #refuse({ kind, options }: Admitted, error: unknown, answer: (answer: Answer) => void): void {
+  #refuse({ kind, options }: Admitted, at: Found, error: unknown, answer: (answer: Answer) => void): void {
     const given = answerTo(error);
     const result = given.status < 500 || given.status === 503 ? "refused" : "failed";
-    this.#ports.metrics.request(options.pool ?? "default", kind, result);
+    this.#ports.metrics.request(at.pool ?? options.pool ?? "default", kind, result);
     if (error instanceof RemudaFault) this.#ports.log.warn({ code: error.code }, error.message);
     answer(given);
   }
 
-  #left({ kind, options }: Admitted, client: Socket): void {
-    this.#ports.metrics.request(options.pool ?? "default", kind, "aborted");
+  #left({ kind, options }: Admitted, at: Found, client: Socket): void {
+    this.#ports.metrics.request(at.pool ?? options.pool ?? "default", kind, "aborted");
     client.destroy();
   }
 
@@ -262,13 +270,6 @@ export class Gateway {
 }
 
 const json = { "content-type": "application/json; charset=utf-8" };
-
-function textOf(answer: Answer, more: Record<string, string> = {}): string {
-  const text = bodyOf(answer);
-  const fields = { ...headersOf(answer), ...more, "content-length": String(Buffer.byteLength(text)) };
-  const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
-  return `HTTP/1.1 ${answer.status} ${reasonOf(answer.status)}\r\n${lines.join("")}\r\n${text}`;
-}
 
 function notPassedOn(): Refusal {
   return invalid("target", "this is a proxy. Send http://host/path to it, CONNECT host:port, or /-/https/host/path");
@@ -297,16 +298,4 @@ function isFromAnotherSite({ "sec-fetch-site": site, host }: IncomingMessage["he
   if (host === undefined || (site === undefined && needsKey)) return false;
   const name = /^(\[[0-9a-f:.]+\]|[^:]*)/i.exec(host)?.[1] ?? "";
   return !isLoopback(name.toLowerCase());
-}
-
-function reasonOf(status: number): string {
-  const reasons: Readonly<Record<number, string>> = {
-    400: "Bad Request",
-    403: "Forbidden",
-    407: "Proxy Authentication Required",
-    502: "Bad Gateway",
-    503: "Service Unavailable",
-    504: "Gateway Timeout",
-  };
-  return reasons[status] ?? "Error";
 }

@@ -40,10 +40,16 @@ export interface Routed extends Admitted, KnownPool {
   leasing: Leasing;
 }
 
-/** @throws RemudaRefusal if the user may not use the pool; NotAllowed if the target is private. */
-export async function route(ports: GatewayPorts, admitted: Admitted): Promise<Routed> {
+/** The pool of a request, once it is known: also of one that is refused after that. */
+export interface Found {
+  pool?: string | undefined;
+}
+
+/** @param found gets the pool. @throws RemudaRefusal if the user may not use the pool; NotAllowed if the target is private. */
+export async function route(ports: GatewayPorts, admitted: Admitted, found: Found): Promise<Routed> {
   const { user, options, target } = admitted;
   const known = await ports.pools.poolFor(target.host, options.pool);
+  found.pool = known.pool;
   if (user.pools !== undefined && !user.pools.includes(known.pool))
     throw new RemudaRefusal(refuse("forbidden", `${user.name} may not lease from the pool ${known.pool}.`));
   if (!(await ports.tunnelling.outbound.admitsTarget(target.host))) throw new NotAllowed(target.host);

@@ -3,9 +3,11 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import type { Logger } from "pino";
+import { boundConnections } from "../../runtime/connections.ts";
 import { codeOf, Fault } from "../../runtime/fault.ts";
 import { hereOf, inUrl } from "../../runtime/host.ts";
 import type { Family } from "../../runtime/prometheus.ts";
+import { textOf, unreadable } from "./answer.ts";
 import type { Core } from "./core.ts";
 
 export interface GatewayOptions {
@@ -13,6 +15,10 @@ export interface GatewayOptions {
   /** 0: the system chooses. */
   port: number;
   log: Logger;
+  /** How long a request's head may take. Absent: 30 s. */
+  headMsMax?: number | undefined;
+  /** The most connections of clients. Absent: a bound that follows from the process's file descriptors. */
+  connectionsMax?: number | undefined;
   /** Loads and connects everything else. @param adopt reads HTTP from a client's socket, from its next byte on. */
   open(adopt: (socket: Socket) => void): Promise<Core>;
 }
@@ -32,20 +38,25 @@ const firstByteMsMax = 15_000;
 const drainMs = 1000;
 const lookMs = 20;
 
+const headMsMaxUsual = 30_000;
+const headLookMsMax = 5000;
 const limits = {
-  headersTimeout: 30_000,
   /** An upload may take any time, as long as bytes come. */
   requestTimeout: 0,
   keepAliveTimeout: 60_000,
-  connectionsCheckingInterval: 5000,
   maxHeaderSize: 64 * 1024,
 };
 
 /** @throws Fault "fix-setup" if it cannot listen there. */
 export async function startGateway(options: GatewayOptions): Promise<RunningGateway> {
-  const { host, log, open } = options;
+  const { host, log, open, headMsMax = headMsMaxUsual } = options;
   const sockets = new Set<Socket>();
-  const server = createServer(limits);
+  const headTimes = {
+    headersTimeout: headMsMax,
+    connectionsCheckingInterval: Math.min(headLookMsMax, headMsMax),
+  };
+  const server = createServer({ ...limits, ...headTimes });
+  boundConnections(server, { log, max: options.connectionsMax, descriptors: 2 });
   // Node's own reader of HTTP, for sockets whose first byte is known.
   const readers = server.listeners("connection") as ((socket: Socket) => void)[];
   server.removeAllListeners("connection");
@@ -85,8 +96,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
   );
   server.on("clientError", (error, socket) => {
     if (!socket.writable || codeOf(error) === "ECONNRESET") return void socket.destroy();
-    const status = codeOf(error) === "HPE_HEADER_OVERFLOW" ? "431 Request Header Fields Too Large" : "400 Bad Request";
-    socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
+    socket.end(textOf(unreadable(codeOf(error)), { connection: "close" }));
   });
   server.on("connection", (socket: Socket) => {
     sockets.add(socket);

@@ -64,6 +64,8 @@ export class Tunnel {
   #idle: NodeJS.Timeout | undefined;
   #quiet: NodeJS.Timeout | undefined;
   readonly #age: NodeJS.Timeout;
+  /** `performance.now()` */
+  readonly beganAt = performance.now();
 
   /** @param on.http the client speaks plain HTTP: from then on its requests are seen. @param on.over it has ended. */
   constructor(

@@ -98,8 +98,12 @@ export async function upgrade(
       });
       const { statusCode: status = 502, headers: fields } = answer;
       const header = (name: string): string | undefined => [fields[name]].flat()[0];
+      answer.on("error", () => {}); // "close" follows.
       answer.once("close", () => {
-        report({ bytes, ...factsOf({ status, forwarded: false, header }) });
+        const isWhole = answer.complete;
+        const broken = Object.assign(new Error("The answer broke off."), { code: "ECONNRESET" });
+        report({ bytes, ...factsOf({ status, forwarded: false, header }), ...(isWhole ? {} : { error: broken }) });
+        if (!isWhole) client.resetAndDestroy(); // So that the client sees it.
         resolve(undefined);
       });
       answer.pipe(client);

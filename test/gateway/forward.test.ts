@@ -266,6 +266,51 @@ describe("a refused request", () => {
   });
 });
 
+test.each([
+  ["does not come in time", 408, { headMsMax: 20 }, ""],
+  ["is too long", 431, {}, `X-Long: ${"x".repeat(70_000)}\r\n\r\n`],
+])("a head that %s is answered %i", async (_what, status, bound, rest) => {
+  const bounded = await begun({ proxies: [first.url], ...bound });
+  const client = await raw(bounded.port);
+  client.write(`GET ${site}/ HTTP/1.1\r\nHost: x\r\n${rest}`);
+  const answered = await client.ended();
+  expect(answered).toMatch(
+    new RegExp(`^HTTP/1.1 ${status} [\\s\\S]*\r\nproxy-status: remuda; error=http_request_error`),
+  );
+  expect(JSON.parse(answered.split("\r\n\r\n")[1] ?? "")).toMatchObject({ code: "invalid-request" });
+  expect(bounded.asked).toEqual([]);
+});
+
+test("counts a refused or failed request for the pool that its target's host names", async () => {
+  const refusal = { code: "pool-exhausted", message: "None is free.", retryAfterMs: 2500 } as const;
+  const full = await begun({ proxies: [], policies: { web: { hosts: ["127.0.0.1"] } }, refuse: () => refusal });
+  await ask(full, `${site}/`, { login: "wait-0:" });
+  const client = await raw(full.port);
+  client.write(`CONNECT ${new URL(site).host} HTTP/1.1\r\nProxy-Authorization: ${basic("wait-0:")}\r\n\r\n`);
+  await client.until(/ 503 /);
+  client.socket.destroy();
+  const users = { k: { name: "ann", role: "worker", pools: ["other"] } } as const;
+  const closed = await begun({ proxies: [], policies: { web: { hosts: ["127.0.0.1"] } }, users });
+  expect((await ask(closed, `${site}/`, { login: "x:k" })).status).toBe(403);
+  for (const [from, kind] of [
+    [full, "http"],
+    [full, "connect"],
+    [closed, "http"],
+  ] as const)
+    expect(from.metrics()).toContain(`remuda_gateway_requests_total web ${kind} refused 1`);
+});
+
+test("closes a connection beyond the bound, and goes on with the others", async () => {
+  const small = await begun({ proxies: [first.url], connectionsMax: 1 });
+  const client = await raw(small.port);
+  client.write(`GET ${site}/1 HTTP/1.1\r\nHost: x\r\n\r\n`);
+  await client.until(/ok\n/);
+  const beyond = await raw(small.port);
+  expect(await beyond.ended()).toBe("");
+  client.socket.destroy();
+  await eventually(async () => expect((await ask(small, `${site}/2`)).body).toBe("ok\n"));
+});
+
 describe("a failed try", () => {
   test("is repeated on another proxy, each with its own lease and outcome", async () => {
     const dead = `http://127.0.0.1:${await deadPort()}`;

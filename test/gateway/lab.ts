@@ -45,6 +45,8 @@ export interface LabOptions {
   isAway?: boolean;
   /** Called for the list of pools, before it is given. */
   listing?: () => Promise<void>;
+  headMsMax?: number;
+  connectionsMax?: number;
 }
 
 export const loopback = { hosts: [], blocks: [["127.0.0.0", 8]] as const };
@@ -125,7 +127,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
   };
   const service = { for: portFor, pools: listed, onLeader: () => {} };
   const gateway = await startGateway({
-    ...{ host: "127.0.0.1", port: 0, log },
+    ...{ host: "127.0.0.1", port: 0, log, headMsMax: options.headMsMax, connectionsMax: options.connectionsMax },
     open: async (adopt) => coreOver(service, { door, outboundAllow, via, log, trust }, adopt),
   });
   return {

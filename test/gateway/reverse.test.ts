@@ -32,6 +32,10 @@ beforeAll(async () => {
     seen.push({ line: `UPGRADE ${url}`, headers });
     socket.on("error", () => {});
     if (url === "/no") return void socket.end("HTTP/1.1 403 Forbidden\r\ncontent-length: 4\r\n\r\nnope");
+    if (url === "/half") {
+      socket.write("HTTP/1.1 403 Forbidden\r\ncontent-length: 100\r\n\r\npart");
+      return void setImmediate(() => socket.destroy());
+    }
     const accept = createHash("sha1").update(`${headers["sec-websocket-key"]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`);
     const lines = ["Upgrade: websocket", "Connection: Upgrade", `Sec-WebSocket-Accept: ${accept.digest("base64")}`];
     socket.write(`HTTP/1.1 101 Switching Protocols\r\n${lines.join("\r\n")}\r\n\r\n`);
@@ -167,6 +171,7 @@ describe("a websocket", () => {
     await opened.until(/ 101 [\s\S]*\r\n\r\n/);
     opened.write("inside");
     await opened.until(/inside$/);
+    expect(lab.metrics()).toContain("remuda_gateway_tunnels  1"); // The bounds of the requests have ended.
     opened.socket.destroy();
     expect(await reported(lab)).toMatchObject([{ status: 101, counted: "request", proxy: proxy.url }]);
   });
@@ -177,6 +182,15 @@ describe("a websocket", () => {
     opened.write(`GET http://${at(plain)}/no HTTP/1.1\r\nHost: x\r\n${handshake}`);
     expect(await opened.ended()).toMatch(/^HTTP\/1\.1 403 [\s\S]*nope$/);
     expect(await reported(lab)).toMatchObject([{ status: 403, class: "blocked", counted: "request" }]);
+  });
+
+  test("whose refusal breaks off ends with a broken connection", async () => {
+    const lab = await begun();
+    const opened = await client(lab);
+    const closed = new Promise((resolve) => opened.socket.once("close", resolve));
+    opened.write(`GET http://${at(plain)}/half HTTP/1.1\r\nHost: x\r\n${handshake}`);
+    await closed;
+    expect(await reported(lab)).toMatchObject([{ status: 403, counted: "request" }]);
   });
 
   test("is nothing but a request where another upgrade is asked for", async () => {

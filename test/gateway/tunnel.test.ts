@@ -205,8 +205,13 @@ describe("TLS in a kept tunnel", () => {
     const lab = await begun();
     const inside = await secured(await connected(lab, portOf(secure)), { maxVersion: "TLSv1.2" });
     await inside.get("/1");
-    expect(await reported(lab, 1)).toMatchObject([{ class: "success", counted: "flight" }]);
+    expect(await reported(lab, 1)).toMatchObject([{ n: 1, class: "success", counted: "flight" }]);
+    expect([lab.asked[0]?.["uses"], lab.released]).toEqual([1, []]); // All its uses are reported.
     await inside.get("/2");
+    expect(await reported(lab, 2)).toMatchObject([{}, { n: 1, class: "success" }]);
+    await eventually(() => expect(lab.released).toEqual([{ leaseId: lab.outcomes[1]?.leaseId, used: 1 }]));
+    expect(lab.asked[1]).toMatchObject({ uses: 2, proxyId: idOf(proxy.url) });
+    expect(lab.metrics()).toContain("remuda_gateway_tunnels  1");
     expect(seen).toEqual(["/1", "/2"]);
   });
 });
@@ -234,6 +239,28 @@ describe("plain HTTP in a tunnel", () => {
     await opened.until(/answer \/1\n/);
     opened.write("GET /2 HTTP/1.1\r\nHost: x\r\n\r\n");
     expect(await opened.ended()).toMatch(/connection: close[\s\S]*answer \/2\n/i);
+  });
+
+  test("is not sent beyond its option `uses`, though all requests come together", async () => {
+    const lab = await begun();
+    const opened = await connected(lab, portOf(plain), { login: "uses-2:" });
+    opened.write([1, 2, 3, 4].map((nth) => `GET /${nth} HTTP/1.1\r\nHost: x\r\n\r\n`).join(""));
+    expect(await opened.ended()).toMatch(/answer \/1\n[\s\S]*connection: close[\s\S]*answer \/2\n$/i);
+    expect(seen).toEqual(["/1", "/2"]);
+    expect((await reported(lab, 2)).map(({ status }) => status)).toEqual([200, 200]);
+  });
+
+  test.each([
+    ["idle", { idleMs: 50 }],
+    ["age", { ageMsMax: 50 }],
+  ])("ends by the policy's bound: %s", async (by, bound) => {
+    const lab = await begun({ policies: { default: { gateway: { ...gateway, ...bound } } } });
+    const opened = await client(lab);
+    const at = `127.0.0.1:${portOf(plain)}`;
+    opened.write(`CONNECT ${at} HTTP/1.1\r\nHost: ${at}\r\n\r\nGET /1 HTTP/1.1\r\nHost: ${at}\r\n\r\n`);
+    await opened.ended();
+    await eventually(() => expect(lab.metrics()).toContain(`remuda_gateway_tunnels_closed_total ${by} 1`));
+    expect(lab.metrics()).toContain("remuda_gateway_tunnels  0");
   });
 
   test("has its answer when it is sent together with CONNECT", async () => {

@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import type { Server } from "node:http";
 import type { Logger } from "pino";
-import { resultOr } from "../../runtime/fault.ts";
+import { resultOr } from "./fault.ts";
 
 const connectionsMax = 10_000;
 /** Where the system does not tell. */
@@ -14,11 +14,17 @@ export const headMsMax = 10_000;
 /** How often to look which heads are late. */
 export const headLookMs = 2000;
 
-/** @param given.max absent: half of the file descriptors that this process may have, and at most 10 000. */
-export function boundConnections(server: Server, { log, max }: { log: Logger; max?: number | undefined }): void {
-  server.maxConnections = max ?? Math.min(connectionsMax, Math.floor(descriptorsMax() / 2));
+/**
+ * @param given.max absent: half of the file descriptors that this process may have, and at most 10 000.
+ * @param given.descriptors how many a connection takes. With two, for one connection further on, half as many may come.
+ */
+export function boundConnections(
+  server: Server,
+  { log, max, descriptors = 1 }: { log: Logger; max?: number | undefined; descriptors?: number },
+): void {
+  server.maxConnections = max ?? Math.min(connectionsMax, Math.floor(descriptorsMax() / 2 / descriptors));
   server.on("drop", () => {
-    log.warn({ connectionsMax: server.maxConnections }, "too many connections over HTTP; one was closed");
+    log.warn({ connectionsMax: server.maxConnections }, "too many connections; one was closed");
     server.closeIdleConnections();
   });
 }
