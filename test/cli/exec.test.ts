@@ -91,6 +91,7 @@ async function start(
   return { child, output: () => text, ended };
 }
 
+// These two count the arrivals at the target, so neither runs beside another test.
 describe("a command", () => {
   test("sends its requests through the proxy, with curl and Node's own fetch alike, whatever NO_PROXY is set here", async () => {
     await open("through", proxy.url);
@@ -119,7 +120,10 @@ describe("a command", () => {
     await exec("through", ["--direct", "127.0.0.1"], ["curl", "-sf", target.url]);
     expect(target.arrivals.slice(before).map(({ exit }) => exit)).toEqual(["127.0.0.1"]);
   });
+});
 
+// Two at once, because each waits for several processes one after the other.
+describe.concurrent("a command", () => {
   test("that fails ends with its own exit code, and counts as a failure of the proxy, or as --failure says", async () => {
     await open("failing");
     expect((await exec("failing", ["--failure", "target-error"], ["sh", "-c", "exit 22"])).code).toBe(22);
@@ -181,24 +185,24 @@ describe("a command", () => {
   });
 });
 
-describe("signals", () => {
-  test("reach the command, which decides how to react", async () => {
+describe.concurrent("signals", () => {
+  test("reach the command, which decides how to react", async ({ onTestFinished }) => {
     await open("trap");
     const script = 'trap "echo got it; exit 7" TERM; echo ready; for i in $(seq 400); do sleep 0.05; done';
-    const { child, output, ended } = await start("trap", [], ["sh", "-c", script]);
+    const { child, output, ended } = await start("trap", [], ["sh", "-c", script], onTestFinished);
     child.kill("SIGTERM");
     expect(await ended).toBe(7);
     expect(output()).toContain("got it");
   });
 
-  test.each([
+  test.for([
     ["SIGINT", 130],
     ["SIGHUP", 129],
-  ] as const)("%s that kills the command gives %i, and counts against no proxy", async (signal, code) => {
+  ] as const)("%s that kills the command gives %i, and counts against no proxy", async ([signal, code], context) => {
     const pool = signal.toLowerCase();
     await open(pool);
     const node = ["-e", 'console.log("ready"); setInterval(() => {}, 1000)'];
-    const { child, ended } = await start(pool, [], [process.execPath, ...node]);
+    const { child, ended } = await start(pool, [], [process.execPath, ...node], context.onTestFinished);
     child.kill(signal);
     expect(await ended).toBe(code);
     expect(await onlyProxy(pool)).toMatchObject({ openLeases: 0, score: 0, totals: { neutral: 1, failed: 0 } });

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { checkDemo } from "../../cli/demo.ts";
+import { runCommand } from "../kit/command.ts";
 import { type RemudaProcess, runCli, startRemuda, stopAllRemudas } from "../kit/process.ts";
 
 const exits = Array.from({ length: 10 }, (_, i) => `127.0.20.${11 + i}`);
@@ -27,7 +28,7 @@ async function start(): Promise<void> {
 }
 
 async function proxies(): Promise<{ url: string; host: string; state: string; labels: Record<string, string> }[]> {
-  const { stdout } = await runCli(["proxies", "list", "--json", "--pool", "demo"], { dataDir });
+  const { stdout } = await runCommand(["proxies", "list", "--json", "--pool", "demo"], { dataDir });
   return (JSON.parse(stdout) as { proxies: { host: string; state: string }[] }).proxies as never; // The protocol's.
 }
 
@@ -54,7 +55,7 @@ test("puts ten proxies into a pool of their own, and prints the commands to type
 });
 
 test("a leased proxy leads to the site, which sees the proxy's own address, over HTTP too", async () => {
-  const { stdout } = await runCli(["lease", "--json", "--pool", "demo"], { dataDir });
+  const { stdout } = await runCommand(["lease", "--json", "--pool", "demo"], { dataDir });
   const overHttp = await fetch(`${remuda.httpUrl}/v1/pools/demo/leases`, { method: "POST" });
   for (const lease of [JSON.parse(stdout), await overHttp.json()] as { url: string; host: string }[]) {
     expect(exits).toContain(lease.host);
@@ -74,7 +75,7 @@ test("everything ends with the process, and a start without --demo leaves its po
   await remuda.stop();
   remuda = await startRemuda({ dataDir });
   expect(remuda.readyLine).toMatch(/Next: npx remuda proxies add/);
-  const { code, stderr } = await runCli(["lease", "--pool", "demo"], { dataDir });
+  const { code, stderr } = await runCommand(["lease", "--pool", "demo"], { dataDir });
   expect(stderr).toMatch(/^remuda: unknown-pool: The pool demo is not open\./);
   expect(code).toBe(1);
   await remuda.stop();
@@ -84,7 +85,7 @@ test("after a kill, the next start retires the demo's proxies, and no other of i
   await start();
   const ours = await proxies();
   expect(ours.filter(({ state }) => state === "available")).toHaveLength(10);
-  const other = await runCli(["proxies", "add", "-", "--pool", "demo"], {
+  const other = await runCommand(["proxies", "add", "-", "--pool", "demo"], {
     dataDir,
     stdin: '["http://127.0.0.9:3128"]',
   });
