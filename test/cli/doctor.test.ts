@@ -6,7 +6,7 @@ import { type AddressInfo, createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect } from "@nats-io/transport-node";
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, type TestContext, test } from "vitest";
 import type { Finding } from "../../cli/finding.ts";
 import { findingsOf, ok } from "../../cli/finding.ts";
 import { readNatsUrl } from "../../runtime/nats-url.ts";
@@ -51,16 +51,19 @@ const here = () => doctor({ dataDir, env: noPorts });
 const about = ({ findings }: Report, name: string): Finding[] => findings.filter((finding) => finding.about === name);
 const wrong = ({ findings }: Report): Finding[] => findings.filter(({ severity }) => severity !== "ok");
 
-function scratch(): string {
+type AtEnd = TestContext["onTestFinished"];
+
+/** @param atEnd of the test, if tests run at the same time; also below. */
+function scratch(atEnd: AtEnd = onTestFinished): string {
   const folder = mkdtempSync(join(tmpdir(), "doctor-test-"));
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  atEnd(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
 
-async function listening<T extends Server>(server: T): Promise<number> {
+async function listening<T extends Server>(server: T, atEnd: AtEnd = onTestFinished): Promise<number> {
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  onTestFinished(() => void server.close());
+  atEnd(() => void server.close());
   return (server.address() as AddressInfo).port; // On TCP.
 }
 
@@ -113,15 +116,6 @@ describe("without a service", () => {
     expect(existsSync(missing)).toBe(false);
   });
 
-  test("gives up in time on a server that never answers, and shows no password", async () => {
-    const mute = await listening(createServer(() => {}));
-    const env = { REMUDA_NATS_URL: `nats://user:hush@127.0.0.1:${mute}`, REMUDA_HTTP_PORT: "0" };
-    const report = await doctor({ dataDir: scratch(), env });
-    expect(about(report, "broker")).toEqual([expect.objectContaining({ severity: "problem" })]);
-    expect(report.code).toBe(1);
-    expect(JSON.stringify(report)).not.toContain("hush");
-  });
-
   test("distinguishes rejected credentials from a missing server", async () => {
     const greeting = `INFO ${JSON.stringify({ server_id: "x", server_name: "x", version: "2.15.0", auth_required: true })}\r\n`;
     const guarded = createServer((socket) => {
@@ -153,27 +147,6 @@ describe("without a service", () => {
     ]);
   });
 
-  test("names the processes that hold our ports", async () => {
-    const [nats, http] = [
-      await listening(createServer()),
-      await listening(createHttpServer((_, r) => void r.end("hi"))),
-    ];
-    const env = { REMUDA_NATS_PORT: String(nats), REMUDA_HTTP_PORT: String(http) };
-    const report = await doctor({ dataDir: scratch(), env });
-    expect(about(report, `port ${nats}`)).toEqual([
-      {
-        severity: "problem",
-        about: `port ${nats}`,
-        what: expect.stringMatching(`^used by another process, not of this data directory: process ${process.pid} `),
-        todo: "Stop it, or set REMUDA_NATS_PORT to another port (0: any free port).",
-      },
-    ]);
-    expect(about(report, `port ${http}`)[0]).toMatchObject({
-      severity: "problem",
-      what: expect.stringContaining(`used by another process: process ${process.pid}`),
-    });
-  });
-
   test("distinguishes a foreign NATS server, and another Remuda, from ours", async () => {
     const env = { REMUDA_NATS_PORT: new URL(service.natsUrl).port, REMUDA_HTTP_PORT: new URL(service.httpUrl!).port };
     const report = await doctor({ dataDir: scratch(), env });
@@ -188,6 +161,45 @@ describe("without a service", () => {
     expect(about(ours, `port ${env.REMUDA_NATS_PORT}`)).toEqual([
       ok(`port ${env.REMUDA_NATS_PORT}`, "used by the NATS server of this data directory"),
     ]);
+  });
+});
+
+// Each of them lasts until the doctor gives up.
+describe.concurrent("without an answer", () => {
+  test("gives up in time on a server that never answers, and shows no password", async ({ onTestFinished }) => {
+    const mute = await listening(
+      createServer(() => {}),
+      onTestFinished,
+    );
+    const env = { REMUDA_NATS_URL: `nats://user:hush@127.0.0.1:${mute}`, REMUDA_HTTP_PORT: "0" };
+    const report = await doctor({ dataDir: scratch(onTestFinished), env });
+    expect(about(report, "broker")).toEqual([expect.objectContaining({ severity: "problem" })]);
+    expect(report.code).toBe(1);
+    expect(JSON.stringify(report)).not.toContain("hush");
+  });
+
+  test("names the processes that hold our ports", async ({ onTestFinished }) => {
+    const [nats, http] = [
+      await listening(createServer(), onTestFinished),
+      await listening(
+        createHttpServer((_, r) => void r.end("hi")),
+        onTestFinished,
+      ),
+    ];
+    const env = { REMUDA_NATS_PORT: String(nats), REMUDA_HTTP_PORT: String(http) };
+    const report = await doctor({ dataDir: scratch(onTestFinished), env });
+    expect(about(report, `port ${nats}`)).toEqual([
+      {
+        severity: "problem",
+        about: `port ${nats}`,
+        what: expect.stringMatching(`^used by another process, not of this data directory: process ${process.pid} `),
+        todo: "Stop it, or set REMUDA_NATS_PORT to another port (0: any free port).",
+      },
+    ]);
+    expect(about(report, `port ${http}`)[0]).toMatchObject({
+      severity: "problem",
+      what: expect.stringContaining(`used by another process: process ${process.pid}`),
+    });
   });
 });
 
