@@ -1,6 +1,6 @@
 // `remuda audit what-if`: the recorded lease requests under another policy, compared with the recorded results.
 
-import { type Command, InvalidArgumentError } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { waitMsMax } from "../protocol/lease.ts";
 import { printable, showInstant } from "../runtime/text.ts";
 import { type WhatIf, whatIf } from "../services/audit/what-if/what-if.ts";
@@ -14,7 +14,11 @@ type WhatIfOptions = AuditOptions & { policy: string; wait: number };
 export function addAuditWhatIf(audit: Command, { readLedger }: AuditPorts): void {
   rangeCommand(audit, "what-if", "replay the recorded requests under another policy, and compare the results")
     .requiredOption("--policy <policy>", "a partial policy to merge over the recorded one: JSON, or a file")
-    .option("--wait <duration>", "how long a lease request waits for a proxy (at most 60s)", readWait, waitMsMax)
+    .addOption(
+      new Option("--wait <duration>", "how long a lease request waits for a proxy (at most 60s)")
+        .argParser(readWait)
+        .default(waitMsMax, "60s"),
+    )
     .action(async (options: WhatIfOptions) => {
       const policy = await readDocument(options.policy);
       const { from, to, wait: waitMs } = options;

@@ -23,7 +23,7 @@ export function addBackup(program: Command, config: () => Config): void {
   program
     .command("backup")
     .description("copy all ledgers, secrets and users to a new folder, while the service runs")
-    .argument("<folder>", "must not exist, or be empty")
+    .argument("<folder>", "a new or empty folder")
     .option("--key <file>", "also copy the key to this file, which must not be in the folder")
     .option("--json", "print JSON")
     .action(async (name: string, { key: keyFile, json }: { key?: string; json?: true }) => {
@@ -33,7 +33,7 @@ export function addBackup(program: Command, config: () => Config): void {
       const path = keyFileOf(settings.dataDir);
       if (key === undefined) throw new Fault("fix-setup", `there is no key ${path}: run this where a picker runs.`);
       if (keyFile !== undefined && !relative(folder, resolve(keyFile)).startsWith(".."))
-        throw new Fault("fix-setup", "--key: is in the folder of the backup. Keep it apart.");
+        throw new Fault("fix-setup", "--key: the file is in the folder of the backup. Name a file elsewhere.");
       const { pools, secrets } = await withBus(findAddress(settings, "ledger"), "remuda backup", (bus) => {
         const archive = new Archive(settings.archive);
         return backUp(folder, {
@@ -52,7 +52,7 @@ export function addBackup(program: Command, config: () => Config): void {
 
   program
     .command("restore")
-    .description("make an empty installation that of a backup")
+    .description("restore a backup into an empty installation")
     .argument("<folder>", "a backup")
     .option("--key <file>", "the key (default: the file key in the data directory)")
     .option("--json", "print JSON")
@@ -66,7 +66,7 @@ export function addBackup(program: Command, config: () => Config): void {
         throw new Fault("fix-setup", `there is no key ${path}. Name the copy that was kept apart: --key <file>`);
       const key = keyOf(text, path);
       if (key.fingerprint !== manifest.keyFingerprint)
-        throw new Fault("fix-setup", `${path} is another installation's key, and not that of the backup.`);
+        throw new Fault("fix-setup", `${path} is not the key of the backup. Name that one: --key <file>`);
       refuseFull(settings);
       if (settings.natsUrl !== undefined) await withStopped(settings, refuseUsed);
       createFile(keyFileOf(settings.dataDir), text);
@@ -95,13 +95,13 @@ function filesOf(config: Config): [name: string, path: string][] {
   ];
 }
 
-/** @throws Fault "in-use" if the data directory has anything but a key. */
+/** @throws Fault "in-use" if the data directory has the store of a broker, a witness or an archive. */
 function refuseFull({ dataDir, natsUrl }: Config): void {
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
   const isOurs = (name: string): boolean => name === "nats" || name === "witness" || name === "archive";
   const found = readdirSync(dataDir).find(isOurs);
   if (found === undefined || natsUrl !== undefined) return;
-  const what = `${join(dataDir, found)} is there: the data directory is that of an installation.`;
+  const what = `${join(dataDir, found)} exists: the data directory already has an installation.`;
   throw new Fault("in-use", `${what} Set REMUDA_DATA_DIR to an empty one, or move it away.`);
 }
 
@@ -111,6 +111,8 @@ function tell({ pool, commits, lastAt, leases, until, closed, quotas }: Restored
   if (leases > 0) print(`  ${counted(leases, "open lease")} ended, and all uses count as made.`);
   const rests = "rests (cooldowns) that began after the backup are not known";
   const uncertain =
-    quotas === 0 ? rests : `the usage quotas of ${counted(quotas, "exit")} may be further used; ${rests}`;
+    quotas === 0
+      ? rests
+      : `the usage quotas of ${counted(quotas, "exit")} may be used up further than recorded; ${rests}`;
   print(`  Uncertain: ${uncertain}.`);
 }

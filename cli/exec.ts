@@ -50,7 +50,7 @@ With --token also REMUDA_TOKEN and REMUDA_TOKEN_ID. All uses of the lease count
 as made.
 Exit code: that of the command; 128 plus the signal's number if a signal ends
 it; 126 or 127 if it cannot be run. If no lease is granted: 1 (refused), 2
-(wrong usage) or 3 (no service). --json prints the end of the lease on stderr.`,
+(wrong usage) or 3 (no service). --json prints how the lease ended on stderr.`,
     )
     .action(async (command: string[], options: ExecOptions) => {
       process.exitCode = await exec(withService, command, options);

@@ -25,7 +25,9 @@ export function addKeys(program: Command, config: () => Config): void {
         return sealed;
       });
       if (json) return printJson({ rotated: true, entries });
-      print(`${entries} sealed entries have the new key. Copy ${path} to the data directory of every other picker.`);
-      print("Keep a copy of it apart. A backup that was made before needs the key of that time.");
+      print(
+        `${entries} entries are sealed with the new key. Copy ${path} to the data directory of every other picker.`,
+      );
+      print("Keep a copy of it apart. An earlier backup needs the key file of its time.");
     });
 }

@@ -1,6 +1,6 @@
 // `remuda token`: the current token, a rejection of it, and its history. The history is read from the ledger, with an
 // auditor's rights. It gives the reason of each refresh, and of each rejection that led to no refresh.
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { type CommitEnvelope, decodeCommit } from "../events/commit.ts";
 import type { Event } from "../events/event.ts";
 import type { TokenEvent, TokenRejected, WhyRefused } from "../events/token.ts";
@@ -23,7 +23,11 @@ export function addTokens(program: Command, find: () => LedgerAddress, withServi
 
   poolCommand(token, "get", "show the current guest token, or fetch one first if the pool has no token")
     .option("--proxy <proxyId>", "the token of this proxy, if each proxy has its own")
-    .option("--wait <duration>", `how long to wait for the token, ${durationForm}`, readDuration, 10_000)
+    .addOption(
+      new Option("--wait <duration>", `how long to wait for the token, ${durationForm}`)
+        .argParser(readDuration)
+        .default(10_000, "10s"),
+    )
     .action(async (options: Asked & { proxy?: string; wait: number }) => {
       const body = { waitMs: options.wait, ...given({ proxyId: options.proxy }) };
       const reply = await withService(options, (ask) => ask<TokenReply>("token.get", body, options.wait));

@@ -29,7 +29,7 @@ export const contract = {
   "leases.list": {
     request: lease.leasesListRequestSchema,
     reply: lease.leasesReplySchema,
-    summary: "Open leases, by id, without their URLs",
+    summary: "The open leases, by id, without their URLs",
   },
   renew: { request: lease.renewRequestSchema, reply: lease.leaseReplySchema, summary: "Give a lease a new end" },
   release: {
@@ -86,7 +86,7 @@ export const contract = {
   },
   "token.take": { request: token.tokenTakeRequestSchema, reply: token.tokenTakeReplySchema },
   "token.result": { request: token.tokenResultRequestSchema, reply: token.tokenResultReplySchema },
-  "pool.list": { request: nothing, reply: pool.poolsReplySchema, summary: "Open pools" },
+  "pool.list": { request: nothing, reply: pool.poolsReplySchema, summary: "The open pools" },
   "pool.open": {
     request: pool.openRequestSchema,
     reply: pool.poolReplySchema,

@@ -12,8 +12,8 @@ import { ensureStream, type StreamSettings } from "./streams.ts";
 export type InstallationKey = ReturnType<typeof keyOf>;
 
 /**
- * @param text of a key file. Its first line makes proxies' ids, and seals if there is no other line. Each rotation adds a
- * line: the last one seals, and each of them opens.
+ * @param text of a key file. Its first line makes proxies' ids. It also seals and opens if there is no other line. Each
+ * rotation adds a line: the last one seals, and every added line opens.
  */
 export function keyOf(text: string, where: string) {
   const lines = text.split("\n").filter((line) => line.trim() !== "");

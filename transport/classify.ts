@@ -38,7 +38,7 @@ export interface Cut {
  * proxy. A shorter wait proves nothing.
  */
 export const hungShare = 0.5;
-/** Nor does a time limit that is shorter than many proxies need for an answer. */
+/** A time limit below this proves nothing either: many proxies need longer for an answer. */
 const hungMsMin = 200;
 /** A body drips if it comes more slowly than this. */
 const dripBytesPerSecond = 4096;

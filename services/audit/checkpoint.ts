@@ -32,7 +32,7 @@ export interface Checkpoints {
 const usualBounds = { files: 64, bytes: 1024 ** 3 };
 
 /**
- * If there are too many, those go that have others next to them. So any moment stays near one.
+ * If there are too many, the ones closest to their neighbours are deleted. So every moment stays near a checkpoint.
  * @param folder of this pool's checkpoints. It is created for the first one.
  */
 export function checkpointsIn(folder: string, bounds: { files: number; bytes: number } = usualBounds): Checkpoints {

@@ -13,7 +13,7 @@ import type { LeaseReply, LeaseRequest, Outcome, ReleaseReply } from "../../prot
 import { mayRest } from "../../transport/classify.ts";
 
 const retryMs = 2000;
-/** The pause between two requests for one more use of a given proxy. The service itself does not wait for it. */
+/** The pause between two requests for one more use of a given proxy. Such a request cannot wait at the service. */
 const pollMsMax = 500;
 const pollMsMin = 20;
 /** A lease is renewed when this share of its time is over. */

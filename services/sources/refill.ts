@@ -30,7 +30,7 @@ export class Refill {
     this.#ports = ports;
   }
 
-  /** Checks once every pool that has a floor. */
+  /** Checks each pool that has a source with `refill`, once. */
   async look(followers: readonly Followed[]): Promise<void> {
     const low = followers.filter(({ source }) => source.refill !== undefined);
     const pools = new Set(low.map(({ source }) => source.pool));

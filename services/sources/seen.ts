@@ -113,7 +113,7 @@ export class Seen {
   }
 }
 
-/** Those of the named proxies that are also in a pool that was opened at another time: it may be another pool. */
+/** Keeps the named proxies that the pool has. It was opened at another time, so it may be another pool. */
 export async function namedTo(
   { openedAt, there }: { openedAt: number; there: ReadonlySet<string> },
   { byEntry: all, unsure: doubted }: Named,

@@ -1,4 +1,4 @@
-// The accounts of exits: the exit by which a proxy's limits are kept, and the fate of its traces when that changes.
+// The accounts of exits: the exit by which a proxy's limits are kept, and what happens to its counts when that changes.
 import type { Limits } from "../../events/policy.ts";
 import { wider } from "../candidates/spent.ts";
 import { limitExit, lookAtPast } from "../rules/limits.ts";
@@ -70,7 +70,7 @@ function takeAlong(state: PoolState, old: Exit, account: Exit): void {
   }
 }
 
-/** Retired proxies stay at an exit of its name. */
+/** The retired proxies of the old exit stay: they go to a new exit of the same name. */
 function stayAt(state: PoolState, old: Exit): void {
   if (old.members.length === 0) return;
   const exit = state.exitFor(old.key);

@@ -78,7 +78,7 @@ class Usage {
     this.#granted.push(grant);
   }
 
-  /** Grants of a pool that has just come here, among those of the others. */
+  /** Merges the grants of a pool that is led here from now on into those of the other pools. */
   tookIn(grants: readonly Grant[]): void {
     this.#granted = [...this.#granted.slice(this.#first), ...grants].sort((a, b) => a.at - b.at);
     this.#first = 0;

@@ -101,7 +101,7 @@ export function sessionEndsAt(state: PoolState, name: LeaseRequest["session"]): 
   return Math.max(session.usedAt, ...ends) + state.rules.policy.session.ttlMs;
 }
 
-/** When there is room for the session, `at` or later. After the maximum was lowered, there may be too many. */
+/** When there is room for the session, `at` or later. If the maximum was lowered, there may be too many sessions. */
 export function canBindFrom(state: PoolState, name: LeaseRequest["session"], at: number): number {
   const { max } = state.rules.policy.session;
   if (name === undefined || (state.sessions.has(name) && at < sessionEndsAt(state, name))) return at;

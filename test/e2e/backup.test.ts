@@ -100,7 +100,7 @@ test("backs up under load, and an empty installation goes on from there within a
   const again = { dataDir };
   expect(await runCommand(["restore", backup, "--key", keyFile], again)).toMatchObject({
     code: 1,
-    stderr: expect.stringMatching(/nats is there: the data directory is that of an installation/),
+    stderr: expect.stringMatching(/nats exists: the data directory already has an installation/),
   });
   const other = { dataDir: join(folder, "second") };
   expect(await runCommand(["restore", backup], other)).toMatchObject({
@@ -121,10 +121,10 @@ test("backs up under load, and an empty installation goes on from there within a
   const restored = await runCommand(["restore", backup, "--key", keyFile], other);
   expect(restored).toMatchObject({ code: 0, stderr: "" });
   expect(restored.stdout).toMatch(/^shop: \d+ commits, the last at .*; no lease is granted before \d{4}-/m);
-  expect(restored.stdout).toMatch(/Uncertain: the usage quotas of 20 exits may be further used/);
+  expect(restored.stdout).toMatch(/Uncertain: the usage quotas of 20 exits may be used up further than recorded/);
   expect(restored.stdout).toMatch(/^old: \d+ commits, .*; closed$/m);
   const rotated = await runCommand(["key", "rotate"], other);
-  expect(rotated).toMatchObject({ code: 0, stdout: expect.stringMatching(/\d+ sealed entries have the new key/) });
+  expect(rotated).toMatchObject({ code: 0, stdout: expect.stringMatching(/\d+ entries are sealed with the new key/) });
 
   const second = await startRemuda(other);
   await asking(second, async (ask) => {

@@ -30,7 +30,7 @@ export function listed(parts: readonly string[]): string {
   return parts.length < 2 ? (parts[0] ?? "nothing") : `${parts.slice(0, -1).join(", ")} and ${parts.at(-1)}`;
 }
 
-/** Between an act's time and its commit. */
+/** The author of an act, if known. */
 export function byWhom({ by }: { by?: string | undefined }): string {
   return by === undefined ? "" : printable(` by ${by}`);
 }

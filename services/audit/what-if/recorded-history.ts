@@ -75,8 +75,8 @@ export class RecordedHistory extends History {
 
   #noteLeader({ n, events }: CommitEnvelope): void {
     const recorded = events as { type: Event["type"]; how?: string }[];
-    // A turn that claims serves only where there is nothing to catch up with. So it may open a closed pool, and ends
-    // nothing.
+    // In the turn of its claim a leader serves only in a new ledger, where no outcome is left to ingest. In any other
+    // ledger that turn may open a closed pool, but it ends no lease and no rest.
     if (recorded.some(({ type }) => type === "LeaderClaimed")) this.#leads = n === 1;
     else if (recorded.some(isOfServing)) this.#leads = true;
   }
