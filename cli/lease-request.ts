@@ -5,11 +5,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, Option } from "commander";
 import { schemes } from "../events/words.ts";
 import { given } from "../protocol/given.ts";
-import type { LeaseReply } from "../protocol/lease.ts";
+import { type LeaseReply, type LeasesGranted, leasesIn } from "../protocol/lease.ts";
 import { durationForm, readCount, readDuration, readLabel } from "./arguments.ts";
 import type { Ask } from "./connection.ts";
 
 export interface LeaseOptions {
+  count?: number;
   uses?: number;
   minUses?: number;
   ttl?: number;
@@ -46,17 +47,20 @@ export function leaseOptions(command: Command): Command {
 const cancelMs = 2000;
 
 /** Requests a lease. If the user interrupts a waiting request, it is cancelled, so that no lease is left unowned. */
-export async function requestFor(ask: Ask, options: LeaseOptions): Promise<LeaseReply> {
+export async function requestFor<Reply extends LeaseReply | LeasesGranted = LeaseReply>(
+  ask: Ask,
+  options: LeaseOptions,
+): Promise<Reply> {
   const { wait = 0 } = options;
-  if (wait === 0) return ask<LeaseReply>("lease", requestOf(options));
+  if (wait === 0) return ask<Reply>("lease", requestOf(options));
   const requestId = options.requestId ?? randomUUID();
-  const asked = ask<LeaseReply>("lease", { ...requestOf(options), requestId }, wait);
+  const asked = ask<Reply>("lease", { ...requestOf(options), requestId }, wait);
   const undo = async (): Promise<void> => {
     const { cancelled } = await ask<{ cancelled: boolean }>("cancel", { requestId });
     // A retry with an id that the user chose gets the lease.
     if (cancelled || options.requestId !== undefined) return;
-    const { leaseId } = await asked; // Granted just before the cancellation.
-    await ask("release", { leaseId, used: 0 });
+    // Granted just before the cancellation.
+    for (const { leaseId } of leasesIn(await asked)) await ask("release", { leaseId, used: 0 });
   };
   let ending: Promise<void> | undefined;
   const cancel = (signal: NodeJS.Signals): void => {
@@ -78,8 +82,8 @@ const endings = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /** The body of the request. */
 function requestOf(options: LeaseOptions): object {
-  const { uses, minUses, ttl: ttlMs, wait: waitMs, label: labels, scheme, ...same } = options;
+  const { count, uses, minUses, ttl: ttlMs, wait: waitMs, label: labels, scheme, ...same } = options;
   const { exclude, session, holder, requestId, proxyId, target, token } = same;
   const which = { labels, schemes: scheme, exclude, session, proxyId };
-  return given({ uses, minUses, ttlMs, waitMs, ...which, holder, requestId, target, token });
+  return given({ count, uses, minUses, ttlMs, waitMs, ...which, holder, requestId, target, token });
 }

@@ -3,7 +3,7 @@ import { type Command, Option } from "commander";
 import type { WhyIgnored } from "../events/outcome.ts";
 import { reasons } from "../events/words.ts";
 import { given } from "../protocol/given.ts";
-import type { LeaseReply, ReleaseReply } from "../protocol/lease.ts";
+import { type LeaseReply, type LeasesGranted, leasesIn, type ReleaseReply } from "../protocol/lease.ts";
 import type { ReportReply } from "../protocol/outcome.ts";
 import { Fault } from "../runtime/fault.ts";
 import { showInstant } from "../runtime/text.ts";
@@ -16,12 +16,16 @@ import { print, printFields, printJson, printReply, showDuration, showRelative }
 import { printPages, type Range, rangeOptions } from "./pages.ts";
 
 export function addLeases(program: Command, withService: WithService): void {
-  leaseOptions(poolCommand(program, "lease", "lease a proxy, and print its URL with the credentials")).action(
-    async (options: Asked & LeaseOptions) => {
-      const lease = await withService(options, (ask) => requestFor(ask, options));
-      showLease(options, lease);
-    },
-  );
+  leaseOptions(poolCommand(program, "lease", "lease a proxy, and print its URL with the credentials"))
+    .option("--count <n>", "so many leases, on different exits: as many as can be had at once (at most 100)", readCount)
+    .action(async (options: Asked & LeaseOptions) => {
+      const reply = await withService(options, (ask) => requestFor<LeaseReply | LeasesGranted>(ask, options));
+      if (options.json) return printJson(reply);
+      for (const [index, lease] of leasesIn(reply).entries()) {
+        if (index > 0) print("");
+        showLease(options, lease);
+      }
+    });
 
   poolCommand(program, "renew", "extend a lease")
     .argument("<leaseId>")

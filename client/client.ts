@@ -2,7 +2,7 @@
 // connection to the service, blocks, agents, outcomes under way) ends with `close()`, within a bound.
 import { randomUUID } from "node:crypto";
 import type { Response } from "undici";
-import type { LeaseReply, LeaseRequest, Outcome, ReleaseReply, ReportReply } from "../protocol/wire.ts";
+import type { LeaseReply, LeaseRequest, LeasesGranted, Outcome, ReleaseReply, ReportReply } from "../protocol/wire.ts";
 import { Agents } from "../transport/agents.ts";
 import { mayRest } from "../transport/classify.ts";
 import { codeOf } from "../transport/failure.ts";
@@ -13,7 +13,7 @@ import { RemudaFault, RemudaRefusal, reportLate } from "./fault.ts";
 import { type FetchInit, type FetchInput, fetchThrough, originOf, signalOf, type Via } from "./fetch.ts";
 import { type HeldLease, holdLease, type Lease, type Seen } from "./held-lease.ts";
 import { openHttp } from "./http.ts";
-import { type FetchLease, Kinds } from "./kinds.ts";
+import { type FetchLease, Kinds, type OneLease } from "./kinds.ts";
 import { LeasedDispatcher, type Uses } from "./leased-dispatcher.ts";
 import { openNats } from "./nats.ts";
 import { type Options, type PerCall, poolName, readOptions, type Settings } from "./options.ts";
@@ -29,10 +29,11 @@ export type { AnswerClass, Classify } from "./callers-word.ts";
 export { type FaultCode, RemudaFault, RemudaRefusal } from "./fault.ts";
 export type { FetchInit, FetchInput } from "./fetch.ts";
 export type { HeldLease, Lease } from "./held-lease.ts";
-export type { FetchLease } from "./kinds.ts";
+export type { FetchLease, OneLease } from "./kinds.ts";
 export type { FetchOptions, Options, PerCall } from "./options.ts";
 export type { TokenOptions } from "./token.ts";
 
+type Late = Partial<LeaseReply & LeasesGranted> | null;
 /** After a failed try the wait for another proxy is short, because the caller has already waited once. */
 const retryWaitMsMax = 5000;
 
@@ -87,19 +88,26 @@ export class Client implements AsyncDisposable {
   }
 
   /** @throws RemudaRefusal; RemudaFault; the signal's reason. */
-  async lease(request: LeaseRequest = {}, { pool, signal }: PerCall = {}): Promise<Lease> {
+  async lease(request: OneLease = {}, { pool, signal }: PerCall = {}): Promise<Lease> {
     this.#mustBeOpen();
     const { lease, askedAt } = await this.#request(poolName(pool ?? this.#settings.pool), request, signal);
     return { ...lease, endsAt: askedAt + lease.leftMs };
+  }
+
+  /** So many leases, on different exits: as many as can be had at once, at least one. @throws as `lease` does. */
+  async leases(count: number, request: OneLease = {}, { pool, signal }: PerCall = {}): Promise<Lease[]> {
+    this.#mustBeOpen();
+    const asked = this.#request<LeasesGranted>(poolName(pool ?? this.#settings.pool), { ...request, count }, signal);
+    const { lease, askedAt } = await asked;
+    return lease.leases.map((each) => ({ ...each, endsAt: askedAt + each.leftMs }));
   }
 
   /** The lease, with its new end. */
   async renew(lease: LeaseReply, { ttlMs, signal }: { ttlMs?: number; signal?: AbortSignal } = {}): Promise<Lease> {
     this.#mustBeOpen();
     const askedAt = performance.now();
-    const { leaseId, pool } = lease;
-    const body = { leaseId, ...(ttlMs === undefined ? {} : { ttlMs }) };
-    const renewed = await this.#ask<LeaseReply>({ verb: "renew", pool: poolName(pool), body, signal });
+    const body = { leaseId: lease.leaseId, ...(ttlMs === undefined ? {} : { ttlMs }) };
+    const renewed = await this.#ask<LeaseReply>({ verb: "renew", pool: poolName(lease.pool), body, signal });
     return { ...renewed, endsAt: askedAt + renewed.leftMs };
   }
 
@@ -109,9 +117,8 @@ export class Client implements AsyncDisposable {
     { used, signal }: { used?: number; signal?: AbortSignal } = {},
   ): Promise<ReleaseReply> {
     this.#mustBeOpen();
-    const { leaseId, pool } = lease;
-    const body = { leaseId, ...(used === undefined ? {} : { used }) };
-    return this.#ask<ReleaseReply>({ verb: "release", pool: poolName(pool), body, signal });
+    const body = { leaseId: lease.leaseId, ...(used === undefined ? {} : { used }) };
+    return this.#ask<ReleaseReply>({ verb: "release", pool: poolName(lease.pool), body, signal });
   }
 
   /** Resolves once they are in the ledger. At most 1 000 at a time. */
@@ -126,7 +133,7 @@ export class Client implements AsyncDisposable {
    * The first use then counts as a success if `use` returns, else as the code of its error says.
    */
   async withLease<T>(
-    request: LeaseRequest,
+    request: OneLease,
     use: (lease: HeldLease, signal: AbortSignal) => T | Promise<T>,
     perCall: PerCall = {},
   ): Promise<T> {
@@ -264,32 +271,30 @@ export class Client implements AsyncDisposable {
     return work;
   }
 
-  async #request(
+  async #request<Reply extends object = LeaseReply>(
     pool: string,
     request: LeaseRequest,
     signal?: AbortSignal,
-  ): Promise<{ lease: LeaseReply; askedAt: number }> {
+  ): Promise<{ lease: Reply; askedAt: number }> {
     const { holder } = this.#settings;
     // Unique over all clients. It lets the service recognise a second copy as the same request.
-    const body = {
-      ...(holder === undefined ? {} : { holder }),
-      ...request,
-      requestId: request.requestId ?? randomUUID(),
-    };
+    const requestId = request.requestId ?? randomUUID();
+    const body = { ...(holder === undefined ? {} : { holder }), ...request, requestId };
     // If the request has to be sent again, the lease is counted from the first sending. At worst it is too short.
     const askedAt = performance.now();
-    // The lease was granted, but no caller waits for it. If the caller chose the requestId, a retry with it gets the
-    // lease.
-    const late = request.requestId === undefined ? (reply: unknown) => this.#giveBackLate(pool, reply) : undefined;
-    const lease = await this.#ask<LeaseReply>({ verb: "lease", pool, body, waitMs: request.waitMs ?? 0, signal, late });
+    // Granted, but no caller waits for it. If the caller chose the requestId, a retry with it gets the lease.
+    const giveBack = (reply: unknown): void => this.#giveBackLate(pool, reply as Late);
+    const late = request.requestId === undefined ? giveBack : undefined;
+    const lease = await this.#ask<Reply>({ verb: "lease", pool, body, waitMs: request.waitMs ?? 0, signal, late });
     return { lease, askedAt };
   }
 
-  #giveBackLate(pool: string, reply: unknown): void {
-    if (typeof reply !== "object" || reply === null || !("leaseId" in reply) || this.#shut) return;
-    const body = { leaseId: reply.leaseId, used: 0 };
-    const given = this.#ask<ReleaseReply>({ verb: "release", pool, body });
-    this.#tracked(given).catch(() => {}); // It expires by itself.
+  #giveBackLate(pool: string, reply: Late): void {
+    for (const { leaseId } of reply?.leases ?? [reply ?? {}]) {
+      if (leaseId === undefined || this.#shut) continue;
+      const given = this.#ask<ReleaseReply>({ verb: "release", pool, body: { leaseId, used: 0 } });
+      this.#tracked(given).catch(() => {}); // It expires by itself.
+    }
   }
 
   #onlyFrom(
@@ -330,8 +335,8 @@ export class Client implements AsyncDisposable {
     block.done();
     await this.#outcomes.flush();
     if (block.ended || (block.spent && allReported)) return;
-    const body = { leaseId: block.lease.leaseId, used: block.taken };
     try {
+      const body = { leaseId: block.lease.leaseId, used: block.taken };
       await this.#ask<ReleaseReply>({ verb: "release", pool, body });
     } catch (error) {
       const gone = error instanceof RemudaRefusal && error.code === "unknown-lease";

@@ -6,8 +6,10 @@ import { Blocks, keyOf, type Taking } from "./blocks.ts";
 import { RemudaFault } from "./fault.ts";
 import type { FetchBounds } from "./options.ts";
 
+/** A request for one lease. */
+export type OneLease = Omit<LeaseRequest, "count">;
 /** Which proxies a request may go through. The client itself decides how many uses to lease at once. */
-export type FetchLease = Omit<LeaseRequest, "requestId" | "uses" | "minUses" | "waitMs" | "proxyId">;
+export type FetchLease = Omit<LeaseRequest, "requestId" | "count" | "uses" | "minUses" | "waitMs" | "proxyId">;
 
 export interface KindsOptions {
   bounds: FetchBounds;

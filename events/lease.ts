@@ -11,6 +11,7 @@ const count = z.int().min(1);
 export const requestSchema = as(
   z.strictObject({
     requestId: z.string().optional(),
+    count: count.optional().describe("Absent: 1."),
     uses: count.optional().describe("Absent: 1."),
     minUses: count.optional().describe("Absent: 1."),
     ttlMs: count.optional(),
@@ -47,6 +48,10 @@ export const leaseGrantedSchema = z.strictObject({
   ranked: z.record(z.string(), z.int()).describe("The figures that the strategy ranked by."),
   slotAt: instant.optional().describe('With `countFrom: "grant"`: the slots of all its uses run from here.'),
   tokenId: z.string().optional().describe("The token that came with the lease."),
+  with: z
+    .string()
+    .optional()
+    .describe("The first lease of the same request, which asked for several. It was granted in the same commit."),
 });
 export type LeaseGranted = z.infer<typeof leaseGrantedSchema>;
 

@@ -22,9 +22,10 @@ interface Row {
 export const contract = {
   lease: {
     request: lease.leaseRequestSchema,
-    reply: lease.leaseReplySchema,
+    reply: z.union([lease.leaseReplySchema, lease.leasesGrantedSchema]),
     summary: "Lease a proxy",
-    description: "Waits up to `waitMs` until one can be leased. An empty body requests one use of any proxy.",
+    description:
+      "Waits up to `waitMs` until one can be leased. An empty body requests one use of any proxy. With `count` the reply has a list, of one lease or more.",
   },
   "leases.list": {
     request: lease.leasesListRequestSchema,

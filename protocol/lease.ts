@@ -9,8 +9,12 @@ import { hostOf, targetCharsMax } from "./target.ts";
 export const waitMsMax = 60_000;
 const excludeMax = 1000;
 
+const countMax = 100;
+
 export const leaseRequestSchema = z.object({
   requestId: requestIdSchema.optional(),
+  /** So many leases, on different exits: as many as can be had at once. The reply then has a list. */
+  count: amount(z.int().min(1, "must be at least 1").max(countMax, `must be at most ${countMax}`)).optional(),
   uses: amount(z.int().min(1, "must be at least 1")).default(1),
   minUses: amount(z.int().min(1, "must be at least 1")).default(1),
   ttlMs: amount(z.int().min(1, "must be at least 1 ms")).optional(),
@@ -75,6 +79,15 @@ export const leaseReplySchema = z
   })
   .meta({ id: "Lease" });
 export type LeaseReply = z.infer<typeof leaseReplySchema>;
+
+/** To a request with `count`: at least one lease. */
+export const leasesGrantedSchema = z.object({ leases: z.array(leaseReplySchema) }).meta({ id: "LeasesGranted" });
+export type LeasesGranted = z.infer<typeof leasesGrantedSchema>;
+
+/** The leases of a reply to a lease request. */
+export function leasesIn(reply: LeaseReply | LeasesGranted): readonly LeaseReply[] {
+  return "leases" in reply ? reply.leases : [reply];
+}
 
 export const leasesReplySchema = z.object({
   leases: z.array(

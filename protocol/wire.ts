@@ -12,6 +12,8 @@ export type Labels = Record<string, string>;
 export interface LeaseRequest {
   /** 16 to 128 characters, unique over all clients. The same id again gives the same lease. Generated if omitted. */
   requestId?: string | undefined;
+  /** So many leases, on different exits: as many as can be had at once. At most 100. */
+  count?: number | undefined;
   /** The number of requests that the lease is for. Fewer may be granted. Default 1. */
   uses?: number | undefined;
   minUses?: number | undefined;
@@ -55,6 +57,11 @@ export interface LeaseReply {
   requestId?: string;
   /** Given if the lease request has `token: true`. */
   token?: { tokenId: string; value: string; mintedAt: number; expiresAt?: number };
+}
+
+/** To a request with `count`: at least one lease. */
+export interface LeasesGranted {
+  leases: LeaseReply[];
 }
 
 export type Reason =

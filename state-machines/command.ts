@@ -20,6 +20,10 @@ export interface LeaseCommand {
   request: LeaseRequest;
   /** Id of the lease, if one is granted. Unguessable, made by the driver. */
   leaseId: string;
+  /** Ids of further leases, on other exits, that are granted if they can be had at once. Absent: none. */
+  more?: readonly string[] | undefined;
+  /** Another lease of the same request, granted before in this turn. */
+  with?: string | undefined;
   /** The request may wait at the engine until then, in the pool's time. */
   deadline: number;
   /** The lease belongs to this user. Absent: to all users. */
@@ -109,8 +113,8 @@ export type ProxyAnswer = "added" | "already" | "updated" | "changed" | "unchang
 /** Answers, as data. Entities are those of the state: they show the state at the end of the turn. */
 export type Answer =
   | { refusal: Refusal }
-  /** The lease that was granted or renewed, or the lease of the outcome. */
-  | { lease: Lease }
+  /** The lease that was granted or renewed, or the lease of the outcome. `more`: further leases of the same request. */
+  | { lease: Lease; more?: readonly Lease[] }
   | { released: ReleaseReply }
   | { ignored: WhyIgnored; leaseId: string; n: number; field?: string | undefined }
   | { proxy: ProxyAnswer }

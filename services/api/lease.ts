@@ -2,7 +2,7 @@
 // it. A lease that was granted at the same moment is released, unused. If the client chose the requestId, the lease
 // stays until it expires: another copy of the request may have got the same lease.
 import { randomBytes } from "node:crypto";
-import { type LeaseReply, leaseRequestSchema, waitMsMax } from "../../protocol/lease.ts";
+import { type LeaseReply, type LeasesGranted, leaseRequestSchema, leasesIn, waitMsMax } from "../../protocol/lease.ts";
 import { rolesFor, routeOf } from "../../protocol/verbs.ts";
 import { type Answer, type Ask, type Asked, replyIn, sendAnswer } from "./ask.ts";
 import type { Ending } from "./ending.ts";
@@ -32,7 +32,8 @@ export function leaseRoute(api: Api, ending: Ending): void {
       const giveBack = (): void => {
         if (answer === undefined) quietly(ask, { verb: "cancel", pool, body: { requestId } });
         else if ("bytes" in answer && !isNamed)
-          quietly(ask, { verb: "release", pool, body: { leaseId: replyIn<LeaseReply>(answer).leaseId, used: 0 } });
+          for (const { leaseId } of leasesIn(replyIn<LeaseReply | LeasesGranted>(answer)))
+            quietly(ask, { verb: "release", pool, body: { leaseId, used: 0 } });
       };
       onHangUp({ socket: request.raw.socket, answer: reply.raw }, () => {
         isGone = true;

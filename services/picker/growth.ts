@@ -147,9 +147,9 @@ function sizeOf(request: Request): { own: number; ends: number } | undefined {
       if (request.commands[0]?.type !== "add") return undefined;
       return { own: JSON.stringify(request.commands).length + request.commands.length * addBytes, ends: 0 };
     case "lease": {
-      const { uses, labels, exclude } = request.request;
+      const { count = 1, uses, labels, exclude } = request.request;
       const details = labels === undefined && exclude === undefined ? 0 : JSON.stringify(request.request).length;
-      return { own: grantBytes + details, ends: reportsOf(uses) + endBytes };
+      return { own: count * (grantBytes + details), ends: count * (reportsOf(uses) + endBytes) };
     }
     case "get-token":
       return { own: grantBytes, ends: useBytes + endBytes };

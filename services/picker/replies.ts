@@ -44,6 +44,12 @@ export class Replies {
     return answer;
   }
 
+  /** The reply to a lease request. With `count` it has a list. */
+  granted(answer: Answer, arrivedAt: number, count: number | undefined): object {
+    if (count === undefined || !("lease" in answer)) return this.to(answer, arrivedAt);
+    return { leases: [answer.lease, ...(answer.more ?? [])].map((lease) => this.#lease(lease, arrivedAt)) };
+  }
+
   #lease(lease: Lease, arrivedAt: number): LeaseReply {
     const token = this.#tokenOf(lease);
     return {

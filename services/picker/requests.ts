@@ -202,16 +202,18 @@ export class Requests {
   #lease(request: Given<"lease">, call: Call): void {
     const { leader, newLeaseId } = this.#ports;
     const { arrivedAt, who } = call;
+    const { count } = request;
     leader.submit(
       {
         type: "lease",
         request,
         leaseId: newLeaseId(),
+        more: count === undefined ? undefined : Array.from({ length: count - 1 }, newLeaseId),
         deadline: arrivedAt + request.waitMs,
         user: who.name,
         quota: who.quota,
       },
-      { ...call, isLease: true, reply: (answer) => this.#replies.to(answer, arrivedAt) },
+      { ...call, isLease: true, reply: (answer) => this.#replies.granted(answer, arrivedAt, count) },
     );
   }
 

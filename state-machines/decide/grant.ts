@@ -15,10 +15,12 @@ export interface ChosenProxy {
 }
 
 export function recordOf(request: LeaseRequest): RecordedRequest {
-  const { requestId, uses, minUses, ttlMs, session, labels, schemes, exclude, proxyId, holder, token } = request;
+  const { requestId, count = 1, uses, minUses, ttlMs, session, labels, schemes, exclude } = request;
+  const { proxyId, holder, token } = request;
   const target = hostOf(request.target);
   return {
     ...(requestId !== undefined && { requestId }),
+    ...(count !== 1 && { count }),
     ...(uses !== 1 && { uses }),
     ...(minUses !== 1 && { minUses }),
     ...(ttlMs !== undefined && { ttlMs }),
@@ -46,10 +48,11 @@ function inOrder({ schemes, exclude, ...others }: RecordedRequest): object {
 export function grantProxy(
   turn: Turn,
   chosen: ChosenProxy,
-  { request, leaseId, user }: { request: LeaseRequest; leaseId: string; user?: string | undefined },
+  given: { request: LeaseRequest; leaseId: string; user?: string | undefined; with?: string | undefined },
 ): Lease {
   const { state } = turn;
   const { proxy, ranked } = chosen;
+  const { request, leaseId, user } = given;
   const { policy } = state.rules;
   const token = request.token === true ? tokenFor(state, proxy) : undefined;
   state.chosen = proxy;
@@ -67,6 +70,7 @@ export function grantProxy(
     ranked,
     ...(policy.countFrom === "grant" && { slotAt: turn.at }),
     ...(token !== undefined && { tokenId: token.tokenId }),
+    ...(given.with !== undefined && { with: given.with }),
   });
   state.chosen = null;
   return state.leases.get(leaseId)!; // Just granted.

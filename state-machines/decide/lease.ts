@@ -27,7 +27,10 @@ const restsPerRequest = 50;
 /** `retryAfterMs` if no known event will free a matching proxy. */
 const retryUnknownMs = 60_000;
 
-export type Granted = { lease: Lease } | { refusal: Refusal } | "later";
+/** Request's leases and excluded proxies together: each lease records the request. */
+const excludedMax = 10_000;
+
+export type Granted = { lease: Lease; more?: readonly Lease[] } | { refusal: Refusal } | "later";
 
 /** A lease request that can never be granted is refused here, whatever its `waitMs`. */
 export function checkRequest(state: PoolState, request: LeaseRequest): Refusal | undefined {
@@ -38,6 +41,9 @@ export function checkRequest(state: PoolState, request: LeaseRequest): Refusal |
   if (request.uses > rules.usesMax) return invalid("uses", `at most ${rules.usesMax} can ever be granted in this pool`);
   if (request.minUses > request.uses) return invalid("minUses", `must not be above uses (${request.uses})`);
   if ((request.ttlMs ?? 0) > ttlMsMax) return invalid("ttlMs", `must be at most ${ttlMsMax}`);
+  const { count = 1, exclude = [] } = request;
+  if (count * exclude.length > excludedMax)
+    return invalid("exclude", `at most ${Math.floor(excludedMax / count)} proxies with count ${count}`);
   if (request.proxyId !== undefined && request.session !== undefined)
     return invalid("proxyId", "a session has its own proxy");
   if (request.proxyId !== undefined && request.waitMs > 0)
@@ -55,7 +61,8 @@ export function leaseOfRequest(
 ): Exclude<Granted, "later"> | undefined {
   const lease = request.requestId === undefined ? undefined : state.requests.get(request.requestId);
   if (lease === undefined || lease.expiresAt <= state.at) return undefined;
-  if (lease.user === user && sameRequest(lease.request, recordOf(request))) return { lease };
+  if (lease.user === user && sameRequest(lease.request, recordOf(request)))
+    return { lease, ...(lease.siblings !== null && { more: lease.siblings.filter((each) => each !== lease) }) };
   return {
     refusal: invalid("requestId", "an open lease has this requestId and was granted for other fields. Use a new one"),
   };
@@ -72,18 +79,33 @@ interface Asked {
   bound: Proxy | undefined;
 }
 
+type Given = Pick<LeaseCommand, "request" | "leaseId" | "more" | "with" | "drawn" | "user" | "quota">;
+
 /** "later": a usage rest was decided first. */
-export function grant(
-  turn: Turn,
-  command: Pick<LeaseCommand, "request" | "leaseId" | "drawn" | "user" | "quota">,
-): Granted {
+export function grant(turn: Turn, command: Given): Granted {
+  const known = command.with === undefined ? leaseOfRequest(turn.state, command) : undefined;
+  if (known !== undefined) return known;
+  const granted = grantOne(turn, command);
+  const { request, more: ids = [] } = command;
+  // A session, and a request for one proxy, have one exit.
+  if (ids.length === 0 || granted === "later" || "refusal" in granted) return granted;
+  if (request.session !== undefined || request.proxyId !== undefined) return granted;
+  const more: Lease[] = [];
+  for (const leaseId of ids) {
+    const another = grantOne(turn, { ...command, leaseId, with: granted.lease.id });
+    if (another === "later" || "refusal" in another) break;
+    more.push(another.lease);
+  }
+  return { ...granted, more };
+}
+
+function grantOne(turn: Turn, command: Given): { lease: Lease } | { refusal: Refusal } | "later" {
   const { state } = turn;
   const { request } = command;
-  const known = leaseOfRequest(state, command);
-  if (known !== undefined) return known;
   const refusal = checkRequest(state, request) ?? turn.quotas?.leaseRefused(command, turn.at);
   if (refusal !== undefined) return { refusal };
   const excluded = new Set(request.exclude);
+  for (const { exit } of siblingsOf(state, command.with)) for (const { id } of exit.members) excluded.add(id);
   for (let rests = 0; rests < restsPerRequest; rests++) {
     const indexes = turn.candidates.indexesFor(request);
     if (indexes === undefined) return { refusal: overloaded("Too many different requests are waiting.") };
@@ -113,6 +135,12 @@ export function grant(
     if (state.queue?.waitsFor(chosen.restIsDue) === true) break;
   }
   return "later";
+}
+
+/** The leases that this request has been granted in this turn. */
+function siblingsOf(state: PoolState, leaseId: string | undefined): readonly Lease[] {
+  const first = leaseId === undefined ? undefined : state.leases.get(leaseId);
+  return first === undefined ? [] : (first.siblings ?? [first]);
 }
 
 /** False: only a token is missing. With per-proxy tokens the choice itself finds out. */

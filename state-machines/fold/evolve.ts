@@ -159,13 +159,16 @@ function grantLease(state: PoolState, event: LeaseGranted): void {
     reportedMore: [],
     closed: null,
     token: tokenGiven(state, event.tokenId),
+    siblings: null,
     expiryPlace: -1,
   };
+  if (event.with !== undefined) join(lease, openLease(state, event.with));
   const spent = spentWindow(state, exit);
   exit.slots.prune(state.at - keepSlotsMs(state, exit));
   state.leases.set(lease.id, lease);
   state.expiries.set(lease);
-  if (event.request.requestId !== undefined) state.requests.set(event.request.requestId, lease);
+  if (event.request.requestId !== undefined && event.with === undefined)
+    state.requests.set(event.request.requestId, lease);
   exit.leases.push(lease);
   exit.openUses += lease.slots;
   if (event.slotAt !== undefined) exit.slots.add(event.slotAt, event.uses);
@@ -228,7 +231,11 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
   if (holder !== undefined) letGo(state, holder, lease);
   if (session !== undefined) endLease(state, session, lease);
   // A newer lease may have this id, if it was granted after this one had ended and before it was closed.
-  if (requestId !== undefined && state.requests.get(requestId) === lease) state.requests.delete(requestId);
+  const sibling = leave(lease);
+  if (requestId !== undefined && state.requests.get(requestId) === lease) {
+    if (sibling === undefined) state.requests.delete(requestId);
+    else state.requests.set(requestId, sibling);
+  }
   exit.leases.splice(exit.leases.indexOf(lease), 1);
   const filled =
     event.used === lease.uses ? [] : [...countingExits(exit)].map((each) => ({ each, full: fullWindow(state, each) }));
@@ -251,6 +258,21 @@ function closeLease(state: PoolState, event: LeaseClosed): void {
   if (event.how === "expired") state.totals.expired++;
   if (proxy.state === "retired") planToForget(state, proxy);
   touch(state, lease);
+}
+
+function join(lease: Lease, first: Lease): void {
+  first.siblings ??= [first];
+  first.siblings.push(lease);
+  lease.siblings = first.siblings;
+}
+
+/** Another open lease of its request, if there is one. */
+function leave(lease: Lease): Lease | undefined {
+  const { siblings } = lease;
+  if (siblings === null) return undefined;
+  siblings.splice(siblings.indexOf(lease), 1);
+  lease.siblings = null;
+  return siblings[0];
 }
 
 function touch(state: PoolState, lease: Lease): void {

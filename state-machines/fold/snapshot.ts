@@ -90,8 +90,9 @@ function snapshotOfFormer(exit: Exit) {
   return { key: exit.key, leases: exit.leases.map((lease) => lease.id), ...snapshotOfCounted(exit) };
 }
 
-function snapshotOfLease({ proxy, exit, expiryPlace: _expiry, ...others }: Lease) {
-  return { ...others, proxy: proxy.id, exit: exit.moved !== null && isFormer(exit) ? exit.moved.order : exit.key };
+function snapshotOfLease({ proxy, exit, siblings, expiryPlace: _expiry, ...others }: Lease) {
+  const through = exit.moved !== null && isFormer(exit) ? exit.moved.order : exit.key;
+  return { ...others, proxy: proxy.id, exit: through, ...(siblings !== null && { with: siblings[0]?.id }) };
 }
 
 function snapshotOfToken({ deadlinePlace: _deadline, timePlace: _time, changesAt: _changes, ...others }: Token) {
@@ -147,9 +148,15 @@ export function* restored(snapshot: Snapshot): Generator<void, PoolState, void> 
     state.proxies.set(proxy.id, { ...proxy, account: exit, restPlace: -1, forgetPlace: -1, forgetAt: 0 });
     state.ids.add(proxy.id);
   }
-  for (const lease of leases) {
+  const siblings = new Map<string, Lease[]>();
+  for (const { with: first, ...given } of leases) {
     if (isSlice()) yield;
-    state.leases.set(lease.id, leaseOf(state, lease));
+    const lease = leaseOf(state, given);
+    state.leases.set(lease.id, lease);
+    if (first === undefined) continue;
+    lease.siblings = siblings.get(first) ?? [];
+    lease.siblings.push(lease);
+    siblings.set(first, lease.siblings);
   }
   for (const lease of closedLeases) {
     if (isSlice()) yield;
@@ -196,7 +203,7 @@ function forgotten(id: string, addedOrder: number): Proxy {
 
 function leaseOf(state: PoolState, { proxy, exit, ...lease }: Snapshot["leases"][number]): Lease {
   const through = typeof exit === "number" ? known(state.former, exit) : known(state.exits, exit);
-  return { ...lease, proxy: known(state.proxies, proxy), exit: through, expiryPlace: -1 };
+  return { ...lease, proxy: known(state.proxies, proxy), exit: through, siblings: null, expiryPlace: -1 };
 }
 
 function known<Key, Value>(map: ReadonlyMap<Key, Value>, key: Key): Value {

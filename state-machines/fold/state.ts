@@ -148,6 +148,8 @@ export interface Lease {
   closed: { how: LeaseClosed["how"]; used: number; at: number; slotAt: number } | null;
   /** The token given with it. */
   readonly token: { tokenId: string; mintedAt: number; expiresAt: number } | null;
+  /** The open leases of its request, in the order of granting. Null: the request has had this one alone. */
+  siblings: Lease[] | null;
   expiryPlace: number;
 }
 

@@ -31,6 +31,17 @@ for (const over of ["nats", "http"] as const) {
     expect(await at.stats(pool)).toMatchObject({ outcomes: { succeeded: 600, ignored: 0 }, leases: { open: 0 } });
   });
 
+  test(`over ${over}: leases several proxies at once, as many as there are`, async () => {
+    const pool = `several-${over}`;
+    await at.open(pool, ["192.0.2.1:80", "192.0.2.2:80", "192.0.2.3:80"], { concurrency: 1 });
+    const client = await at.client(over, { pool });
+    const leases = await client.leases(2, { uses: 3 });
+    expect(new Set(leases.map(({ proxyId }) => proxyId)).size).toBe(2);
+    expect(leases.every(({ uses, endsAt }) => uses === 3 && endsAt > performance.now())).toBe(true);
+    expect(await client.leases(2)).toHaveLength(1);
+    await expect(client.leases(2)).rejects.toMatchObject({ code: "pool-exhausted" });
+  });
+
   test(`over ${over}: cancels a waiting lease request when its signal fires, and nothing is granted for it`, async () => {
     const pool = `back-${over}`;
     await at.open(pool, ["192.0.2.1:80"], { concurrency: 1 });

@@ -7,7 +7,7 @@ import { readNatsUrl } from "../../client/nats-url.ts";
 import { Size } from "../../client/size.ts";
 import type { Reason } from "../../events/outcome.ts";
 import type { Scheme } from "../../events/proxy.ts";
-import type { LeaseReply, leaseRequestSchema, ReleaseReply } from "../../protocol/lease.ts";
+import type { LeaseReply, LeasesGranted, leaseRequestSchema, ReleaseReply } from "../../protocol/lease.ts";
 import type { Outcome, ReportReply } from "../../protocol/outcome.ts";
 import type * as wire from "../../protocol/wire.ts";
 import { readNatsUrl as readByRuntime } from "../../runtime/nats-url.ts";
@@ -19,12 +19,13 @@ type Same<A, B> = Alike<keyof A, keyof B> extends true ? Alike<A, B> : never;
 const same: [
   Same<wire.LeaseRequest, z.input<typeof leaseRequestSchema>>,
   Same<wire.LeaseReply, LeaseReply>,
+  Same<wire.LeasesGranted, LeasesGranted>,
   Same<wire.Outcome, Outcome>,
   Same<wire.Reason, Reason>,
   Same<wire.Scheme, Scheme>,
   Same<wire.ReleaseReply, ReleaseReply>,
   Same<wire.ReportReply, ReportReply>,
-] = [true, true, true, true, true, true, true];
+] = [true, true, true, true, true, true, true, true];
 
 test("has the interfaces of the contract", () => {
   expect(same.every((each) => each)).toBe(true);

@@ -44,6 +44,15 @@ describe("routes", () => {
     expect(await wire.ok("release", "steps", { leaseId })).toEqual(released);
   });
 
+  test("lease several proxies at once, in a list", async () => {
+    const pool = await opened("several", "10.9.0.5:80\n10.9.0.6:80");
+    const { status, body } = await call(`POST ${pool}/leases`, { count: 5 });
+    expect(status).toBe(201);
+    expect(Object.keys(body)).toEqual(["leases"]);
+    const hosts = (body["leases"] as Lease[]).map(({ host, requestId }) => ({ host, requestId }));
+    expect(hosts.sort((a, b) => a.host.localeCompare(b.host))).toEqual([{ host: "10.9.0.5" }, { host: "10.9.0.6" }]);
+  });
+
   test("report one outcome or an array, and name ignored ones", async () => {
     const pool = await opened("reports", "10.9.0.2:80");
     const { leaseId } = await wire.lease("reports", { uses: 3 });

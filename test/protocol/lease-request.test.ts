@@ -2,7 +2,7 @@
 // §1.
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { lax, type SharedWire, sharedWire } from "./wire.ts";
+import { type Lease, lax, type SharedWire, sharedWire } from "./wire.ts";
 
 let wire: SharedWire;
 beforeAll(async () => {
@@ -220,5 +220,43 @@ describe("requestId", () => {
         expect((await wire.refused("lease", "length", { requestId }, "invalid-request")).field).toMatch(/^requestId/);
       }
     });
+  });
+});
+
+describe("count", () => {
+  beforeAll(() =>
+    wire.open("several", { ...lax, rate: { limit: 2, windowMs: minute } }, ["10.4.9.1:80", "10.4.9.2:80"]),
+  );
+
+  test("grants as many leases as can be had at once, in one reply, and the same ones to the same request", async () => {
+    const request = { count: 3, requestId: randomUUID() };
+    const { leases } = await wire.ok<{ leases: Lease[] }>("lease", "several", request);
+    expect(leases.map(({ host }) => host).sort()).toEqual(["10.4.9.1", "10.4.9.2"]);
+    expect(await wire.ok("lease", "several", { ...request, requestId: request.requestId })).toMatchObject({
+      leases: leases.map(({ leaseId }) => ({ leaseId })),
+    });
+    expect(await wire.ok("lease", "several", { count: 1 })).toMatchObject({ leases: [{ pool: "several" }] });
+    expect(await wire.ok("lease", "several", {})).toHaveProperty("leaseId");
+    expect(await wire.refused("lease", "several", { count: 2 }, "pool-exhausted")).toMatchObject({
+      limitedBy: { rate: 2 },
+    });
+  });
+
+  test("rejects a count that is out of range, and counts with too many excluded proxies", async () => {
+    for (const count of [0, 101]) {
+      const refusal = await wire.refused("lease", "several", { count }, "invalid-request");
+      expect(refusal).toMatchObject({ field: "count" });
+    }
+    const exclude = Array.from({ length: 101 }, (_, i) => `p_${String(i).padStart(16, "0")}`);
+    const refusal = await wire.refused("lease", "several", { count: 100, exclude }, "invalid-request");
+    expect(refusal).toMatchObject({ field: "exclude" });
+  });
+
+  test("answers a request that waits with the first lease that can be had", async () => {
+    await wire.open("awaited", { ...lax, concurrency: 1 }, ["10.4.9.3:80", "10.4.9.4:80"]);
+    const { leases } = await wire.ok<{ leases: Lease[] }>("lease", "awaited", { count: 2 });
+    const waiting = wire.ok<{ leases: Lease[] }>("lease", "awaited", { count: 2, waitMs: 20_000 });
+    await wire.ok("release", "awaited", { leaseId: leases[0]?.leaseId });
+    expect((await waiting).leases.map(({ proxyId }) => proxyId)).toEqual([leases[0]?.proxyId]);
   });
 });

@@ -77,6 +77,8 @@ export interface LeaseModel {
   readonly grantedAt: number;
   /** Cleared when it closes, like the holder. */
   requestId: string | undefined;
+  /** All leases of its request, in the order of granting. Undefined: it is the only one. */
+  siblings: LeaseModel[] | undefined;
   holder: string | undefined;
   expiresAt: number;
   /** By the policy at its grant: requests under way may take this long, whatever a later policy says. */

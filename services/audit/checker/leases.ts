@@ -16,7 +16,7 @@ import { fill, fullWindow, giveBack } from "./filled.ts";
 import { graceOf, type Model } from "./model.ts";
 import { countingExits, leasesOf, quotaOf } from "./past.ts";
 import { checkRanking, hasTurn } from "./ranking.ts";
-import { checkRequest } from "./requests.ts";
+import { checkRequest, siblingsOf } from "./requests.ts";
 import { checkTokenGiven } from "./tokens.ts";
 
 export function checkGrant(model: Model, event: LeaseGranted, brakes: readonly Brake[]): void {
@@ -63,6 +63,7 @@ export function checkGrant(model: Model, event: LeaseGranted, brakes: readonly B
     epoch: event.epoch,
     grantedAt: at,
     requestId,
+    siblings: undefined,
     holder,
     session,
     graceMs: policy.lease.graceMs,
@@ -79,7 +80,12 @@ export function checkGrant(model: Model, event: LeaseGranted, brakes: readonly B
   exit.bases.dropBefore(Math.min(at - model.keepMs(exit), at));
   if (!model.granted(lease)) findings.add("request", `${leaseId} is granted twice`);
   model.expiries.add(event.expiresAt, lease);
-  if (requestId !== undefined) model.requests.set(requestId, lease);
+  const first = siblingsOf(model, event)[0];
+  if (first !== undefined) {
+    first.siblings ??= [first];
+    first.siblings.push(lease);
+    lease.siblings = first.siblings;
+  } else if (requestId !== undefined) model.requests.set(requestId, lease);
   if (holder !== undefined) model.holders.set(holder, (model.holders.get(holder) ?? 0) + 1);
   if (session !== undefined) {
     model.sessions.grant(session, proxy.id, at);

@@ -8,7 +8,7 @@ import { spentWindow } from "./filled.ts";
 import type { Model } from "./model.ts";
 import { leasesOf } from "./past.ts";
 import { isFree } from "./refusals.ts";
-import { answers, boundProxy } from "./requests.ts";
+import { answers, boundProxy, siblingsOf } from "./requests.ts";
 import { isGood, tokenFor } from "./tokens.ts";
 
 /**
@@ -34,19 +34,16 @@ export function checkRanking(model: Model, event: LeaseGranted, proxy: ProxyMode
   }
 }
 
-function checkFirst(
-  model: Model,
-  { leaseId, request }: LeaseGranted,
-  proxy: ProxyModel,
-  brakes: readonly Brake[],
-): void {
+function checkFirst(model: Model, event: LeaseGranted, proxy: ProxyModel, brakes: readonly Brake[]): void {
+  const { leaseId, request } = event;
   const first = orderOf(model, proxy);
   if (first === undefined || model.pinned.has(leaseId) || isNamed(model, request)) return;
   const since = model.at;
   const uses = request.minUses ?? 1;
+  const taken = siblingsOf(model, event).map(({ exit }) => exit);
   for (const other of model.someProxies(model.proxies.size > comparedMax ? 1 : comparedMax)) {
     if (other === proxy || other.state === "retired" || isResting(other)) continue;
-    if (!isBefore(orderOf(model, other), first)) continue;
+    if (taken.includes(other.exit) || !isBefore(orderOf(model, other), first)) continue;
     if (!answers(request, other) || !isFree(model, other, { uses, since })) continue;
     const token = request.token === true ? tokenFor(model, other) : undefined;
     if (request.token === true && (token === undefined || !isGood(model, token))) continue;

@@ -1,7 +1,7 @@
 // Checks a grant against its lease request: its uses, its proxy, its session.
 import type { LeaseGranted, RecordedRequest } from "../../../events/lease.ts";
 import { tooManyFailures } from "./causes.ts";
-import type { ExitModel, ProxyModel } from "./entities.ts";
+import type { ExitModel, LeaseModel, ProxyModel } from "./entities.ts";
 import { usesMaxOf } from "./limits.ts";
 import type { Model } from "./model.ts";
 
@@ -47,17 +47,48 @@ export function checkRequest(model: Model, event: LeaseGranted, proxy: ProxyMode
     findings.add("request", `${leaseId} is of ${proxy.id}, and ${request.proxyId} was requested`);
   if (request.exclude?.includes(proxy.id))
     findings.add("request", `${leaseId} is of ${proxy.id}, which the request excludes`);
-  const same = request.requestId === undefined ? undefined : model.requests.get(request.requestId);
-  if (same !== undefined) same.requestId = undefined; // The requestId belongs to the newer lease from now on.
-  if (same !== undefined && same.closedAt === 0 && same.expiresAt > at) {
-    findings.add("request", `${leaseId} and ${same.id} are both open for the request ${request.requestId}`);
-  }
+  if (event.with === undefined) checkRepeated(model, event);
+  else checkSibling(model, event, proxy);
   const { leasesMax } = policy.holder;
   if (request.holder !== undefined && leasesMax !== null) {
     const open = (model.holders.get(request.holder) ?? 0) + 1;
     if (open > leasesMax) findings.add("holder", `${leaseId} is lease ${open} of its holder (at most ${leasesMax})`);
   }
   checkSession(model, event, proxy);
+}
+
+/** A request that is repeated gets its open leases, and no new one. */
+function checkRepeated({ requests, findings, at }: Model, { leaseId, request: { requestId } }: LeaseGranted): void {
+  const same = requestId === undefined ? undefined : requests.get(requestId);
+  if (same === undefined) return;
+  same.requestId = undefined; // The requestId belongs to the newer lease from now on.
+  const open = (same.siblings ?? [same]).find(({ closedAt, expiresAt }) => closedAt === 0 && expiresAt > at);
+  if (open !== undefined)
+    findings.add("request", `${leaseId} and ${open.id} are both open for the request ${requestId}`);
+}
+
+/** Another lease of a request for several: at once, on another exit, and not more than were requested. */
+function checkSibling(model: Model, event: LeaseGranted, proxy: ProxyModel): void {
+  const { findings, at } = model;
+  const { leaseId, request } = event;
+  const siblings = siblingsOf(model, event);
+  const [first] = siblings;
+  if (first === undefined || first.grantedAt !== at || first.requestId !== request.requestId)
+    return findings.add("request", `${leaseId} is granted with ${event.with}, which is no new lease of its request`);
+  if (siblings.length >= (request.count ?? 1))
+    findings.add(
+      "request",
+      `${leaseId} is lease ${siblings.length + 1} of its request, which asked for ${request.count ?? 1}`,
+    );
+  const alike = siblings.find(({ exit }) => exit === proxy.exit);
+  if (alike !== undefined)
+    findings.add("request", `${leaseId} has the exit ${proxy.exit.key}, like ${alike.id} of the same request`);
+}
+
+/** The leases of the event's request that were granted before it. */
+export function siblingsOf(model: Model, { with: first }: LeaseGranted): readonly LeaseModel[] {
+  const lease = first === undefined ? undefined : model.openLease(first);
+  return lease === undefined ? [] : (lease.siblings ?? [lease]);
 }
 
 function checkSession(model: Model, event: LeaseGranted, proxy: ProxyModel): void {

@@ -192,8 +192,12 @@ export class AlternativeHistory extends History {
     const { leaseId } = asked;
     // The recorded proxy is tried first.
     if (asked.drawn !== undefined) this.checker.model.pinned.add(leaseId);
-    const command = { ...asked, request, deadline: at + this.#waitMs };
-    const answer = this.decide(command);
+    const whole = { ...asked, request, deadline: at + this.#waitMs };
+    const { with: first } = asked;
+    // A further lease is a request of its own if it must wait, or if the first one has not been granted.
+    const command =
+      first === undefined ? whole : { ...whole, with: undefined, request: { ...request, requestId: undefined } };
+    const answer = this.decide(first !== undefined && this.state.leases.has(first) ? whole : command);
     if (answer !== "later" && "lease" in answer) return;
     const isExhausted = answer !== "later" && "refusal" in answer && answer.refusal.code === "pool-exhausted";
     const isFull = this.#waiting.size >= this.state.rules.policy.waiting.max;

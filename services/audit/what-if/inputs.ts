@@ -79,9 +79,11 @@ function commandOf(event: Exclude<Event, LeaseGranted | UseReported>, state: Poo
   }
 }
 
-function leaseOf({ leaseId, request: recorded, proxyId, ranked, user }: LeaseGranted, isDrawn: boolean): LeaseCommand {
+function leaseOf(event: LeaseGranted, isDrawn: boolean): LeaseCommand {
+  const { leaseId, request: recorded, proxyId, ranked, user } = event;
   const request = { ...recorded, uses: recorded.uses ?? 1, minUses: recorded.minUses ?? 1, waitMs: 0 };
-  return { type: "lease", leaseId, request, user, deadline: 0, drawn: isDrawn ? { proxyId, ranked } : undefined };
+  const drawn = isDrawn ? { proxyId, ranked } : undefined;
+  return { type: "lease", leaseId, request, user, deadline: 0, drawn, with: event.with };
 }
 
 /** With a token for each proxy, the record does not tell which tokens were good in a different history. */
