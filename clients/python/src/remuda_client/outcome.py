@@ -42,6 +42,8 @@ _CONNECTING = {
     "ClientProxyConnectionError",
 }
 _TIMEOUTS = {"ConnectTimeoutError", "ConnectTimeout", "ReadTimeout", "ReadTimeoutError", "WriteTimeout", "ServerTimeoutError"}
+#: Twisted has a TimeoutError of its own.
+_TIMEOUTS |= {"TimeoutError", "TCPTimedOutError"}
 _CLOSED = {
     "RemoteDisconnected",
     "ServerDisconnectedError",
@@ -60,7 +62,7 @@ _NOT_HTTP = {"BadStatusLine", "UnknownProtocol", "BadHttpMessage", "ClientRespon
 #: The other side's first bytes are not TLS.
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
 #: These libraries tell the status of a refused tunnel only in words.
-_TUNNEL = re.compile(r"(?:Tunnel connection failed: |Could not open CONNECT tunnel with proxy .*\[|^)([1-5]\d\d)\b")
+_TUNNEL = re.compile(r"(?:Tunnel connection failed: |Could not open CONNECT tunnel with proxy .*'status': |^)([1-5]\d\d)\b")
 
 
 @dataclass(frozen=True)
