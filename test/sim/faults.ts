@@ -268,8 +268,8 @@ export const faults: Record<string, Fault> = {
     edits: [
       core(
         "decide/lease.ts",
-        "if (lease.user === user && sameRequest(lease.request, recordOf(request))) return { lease };",
-        "if (sameRequest(lease.request, recordOf(request))) return undefined;",
+        "if (lease.user === user && sameRequest(lease.request, recordOf(request)))\n    return",
+        "if (sameRequest(lease.request, recordOf(request))) return undefined;\n  if (state.at < 0)\n    return",
       ),
     ],
     quick: 5,
