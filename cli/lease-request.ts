@@ -5,7 +5,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, Option } from "commander";
 import { schemes } from "../events/words.ts";
 import { given } from "../protocol/given.ts";
-import { type LeaseReply, type LeasesGranted, leasesIn } from "../protocol/lease.ts";
+import type { LeaseReply, LeasesGranted } from "../protocol/lease.ts";
+import { leasesIn } from "../protocol/wire.ts";
 import { durationForm, readCount, readDuration, readLabel } from "./arguments.ts";
 import type { Ask } from "./connection.ts";
 

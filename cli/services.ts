@@ -91,6 +91,7 @@ export async function startPicker(
   url: string,
   { log, defects, open: pools, onFrozen }: Ports & { open: string[]; onFrozen?: () => void },
 ): Promise<() => Promise<void>> {
+  const signer = loadSigningKey(config.dataDir); // First: a data directory that cannot be used is reported at once.
   const opened: Bus[] = [];
   const open = async (name: Role): Promise<Bus> => {
     const bus = await openBus(natsUrlAs(config, url, name), `remuda ${name}`, { caFile: config.tlsCa });
@@ -117,7 +118,6 @@ export async function startPicker(
   };
   try {
     const key = await installationKey(config.dataDir, buses.ledger);
-    const signer = loadSigningKey(config.dataDir);
     picker = new Picker({
       ...{ buses, key, signer, log, defects, ledgerBytesMax, replicas, poolsMax, proxiesMax, outbound, witnessFolder },
       version: version(),

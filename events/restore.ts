@@ -1,4 +1,4 @@
-// The recorded fact that a ledger was restored from a backup. What happened after the backup is not known.
+// The recorded fact that a ledger was restored from a backup. The ledger's later commits are lost.
 import { z } from "zod";
 import { flag, instant } from "./field.ts";
 

@@ -8,7 +8,6 @@ import { hostOf, targetCharsMax } from "./target.ts";
 
 export const waitMsMax = 60_000;
 const excludeMax = 1000;
-
 const countMax = 100;
 
 export const leaseRequestSchema = z.object({
@@ -83,11 +82,6 @@ export type LeaseReply = z.infer<typeof leaseReplySchema>;
 /** To a request with `count`: at least one lease. */
 export const leasesGrantedSchema = z.object({ leases: z.array(leaseReplySchema) }).meta({ id: "LeasesGranted" });
 export type LeasesGranted = z.infer<typeof leasesGrantedSchema>;
-
-/** The leases of a reply to a lease request. */
-export function leasesIn(reply: LeaseReply | LeasesGranted): readonly LeaseReply[] {
-  return "leases" in reply ? reply.leases : [reply];
-}
 
 export const leasesReplySchema = z.object({
   leases: z.array(

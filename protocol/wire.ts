@@ -64,6 +64,11 @@ export interface LeasesGranted {
   leases: LeaseReply[];
 }
 
+/** The leases of a reply to a lease request. */
+export function leasesIn(reply: LeaseReply | LeasesGranted): readonly LeaseReply[] {
+  return "leases" in reply ? reply.leases : [reply];
+}
+
 export type Reason =
   | "unreachable"
   | "timeout"

@@ -2,8 +2,9 @@
 // it. A lease that was granted at the same moment is released, unused. If the client chose the requestId, the lease
 // stays until it expires: another copy of the request may have got the same lease.
 import { randomBytes } from "node:crypto";
-import { type LeaseReply, type LeasesGranted, leaseRequestSchema, leasesIn, waitMsMax } from "../../protocol/lease.ts";
+import { type LeaseReply, type LeasesGranted, leaseRequestSchema, waitMsMax } from "../../protocol/lease.ts";
 import { rolesFor, routeOf } from "../../protocol/verbs.ts";
+import { leasesIn } from "../../protocol/wire.ts";
 import { type Answer, type Ask, type Asked, replyIn, sendAnswer } from "./ask.ts";
 import type { Ending } from "./ending.ts";
 import { onHangUp } from "./hang-up.ts";

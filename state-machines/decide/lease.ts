@@ -27,7 +27,7 @@ const restsPerRequest = 50;
 /** `retryAfterMs` if no known event will free a matching proxy. */
 const retryUnknownMs = 60_000;
 
-/** Request's leases and excluded proxies together: each lease records the request. */
+/** The most leases times excluded proxies of a request: each lease records the request. */
 const excludedMax = 10_000;
 
 export type Granted = { lease: Lease; more?: readonly Lease[] } | { refusal: Refusal } | "later";

@@ -67,8 +67,9 @@ const outcome = {
 };
 
 test.each([
-  [`lease ${request}`, "lease", leaseRequestSchema, requested],
-  [`exec ${request} -- true`, "lease", leaseRequestSchema, requested],
+  [`lease --count 4 ${request}`, "lease", leaseRequestSchema, { count: 4, ...requested }],
+  // One command runs through one proxy.
+  [`exec ${request} -- true`, "lease", leaseRequestSchema.omit({ count: true }), requested],
   [`renew ${leaseId} --ttl 2m`, "renew", renewRequestSchema, { leaseId, ttlMs: 120_000 }],
   [`release ${leaseId} --used 0`, "release", releaseRequestSchema, { leaseId, used: 0 }],
   [
