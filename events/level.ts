@@ -1,4 +1,4 @@
-// What a ledger may say grows from version to version. A running picker announces the highest level that it knows, and
+// Later versions write further kinds of events. A running picker announces the highest level that it knows, and
 // writes nothing of a level that another one does not know. An event that says `"inert": true` needs no level.
 
 export const levels = {

@@ -9,7 +9,7 @@ export function keyFileOf(dataDir: string): string {
   return join(dataDir, "key");
 }
 
-/** Undefined if there is none. */
+/** Undefined if there is no such file. */
 export function readKey(dataDir: string): InstallationKey | undefined {
   const path = keyFileOf(dataDir);
   const text = readSecretIfThere(path);

@@ -51,7 +51,7 @@ export async function forEachSealed(bus: Bus, each: (entry: SealedEntry) => Prom
   return count;
 }
 
-/** Stores an entry if the last one of its name is at `afterSeq`; 0: there is none. */
+/** Stores an entry if the last one of its name is at `afterSeq`. 0: the name has no entry yet. */
 export async function storeSealed(
   bus: Bus,
   { name, sealed }: Omit<SealedEntry, "seq">,

@@ -54,15 +54,17 @@ export function checkRequest(state: PoolState, request: LeaseRequest): Refusal |
   return refusalAfterRestore(state);
 }
 
-/** The open lease that this very request already has, or the reason why the request cannot be repeated. */
+/** The open leases that this very request already has, or the reason why the request cannot be repeated. */
 export function leaseOfRequest(
   state: PoolState,
   { request, user }: Pick<LeaseCommand, "request" | "user">,
 ): Exclude<Granted, "later"> | undefined {
-  const lease = request.requestId === undefined ? undefined : state.requests.get(request.requestId);
-  if (lease === undefined || lease.expiresAt <= state.at) return undefined;
+  const first = request.requestId === undefined ? undefined : state.requests.get(request.requestId);
+  if (first === undefined) return undefined;
+  const [lease, ...more] = (first.siblings ?? [first]).filter(({ expiresAt }) => expiresAt > state.at);
+  if (lease === undefined) return undefined;
   if (lease.user === user && sameRequest(lease.request, recordOf(request)))
-    return { lease, ...(lease.siblings !== null && { more: lease.siblings.filter((each) => each !== lease) }) };
+    return { lease, ...(more.length > 0 && { more }) };
   return {
     refusal: invalid("requestId", "an open lease has this requestId and was granted for other fields. Use a new one"),
   };

@@ -7,6 +7,7 @@ import { snapshotOf } from "../../state-machines/fold/snapshot.ts";
 import { snapshotLines } from "../../state-machines/fold/snapshot-lines.ts";
 import type { Lease } from "../../state-machines/fold/state.ts";
 import { canonical } from "../../state-machines/structures/canonical.ts";
+import { proxyLines, TestPool } from "../kit/pool.ts";
 import { loaded } from "../sim/snapshots.ts";
 import { findEvent, findingsIn, forge, sourceOf } from "./ledgers.ts";
 import { addition, proxyId, Script } from "./scripted.ts";
@@ -92,6 +93,18 @@ test("gives a repeated request the leases that are still open, and nothing new",
   expect(ask(on, { ...request, count: 2 })).toHaveLength(0);
   for (const { id } of first.slice(1)) on.release(id);
   expect(idsOf(ask(on, request))).not.toContain(first[1]?.id);
+});
+
+test("gives a repeated request the leases whose time is not over, before the end of the others is recorded", () => {
+  const pool = new TestPool({ ...policy, lease: { ttlMs: 1000 } });
+  pool.add(proxyLines(2));
+  const request = leaseRequestSchema.parse({ requestId: "a-request-of-two-leases", count: 2 });
+  const asking = (leaseId: string) =>
+    pool.decide({ type: "lease", request, leaseId, more: [`${leaseId}-more`], deadline: 0 });
+  asking("l_first");
+  pool.renew({ leaseId: "l_first-more" }, 5000);
+  pool.at += 2000;
+  expect(asking("l_again")).toMatchObject({ lease: { id: "l_first-more" } });
 });
 
 test("a snapshot keeps the leases of one request together", () => {

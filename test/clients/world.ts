@@ -1,4 +1,4 @@
-// What the clients in other languages are tried with: the shared service, a site with and without TLS, two proxies with
+// The surroundings in which clients in other languages are tested: the shared service, a site with and without TLS, two proxies with
 // a login and exits of their own, a SOCKS proxy, and a proxy that is dead.
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
