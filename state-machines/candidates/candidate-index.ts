@@ -57,6 +57,8 @@ export class CandidateIndex {
   /** Grows whenever another proxy may have become ready. */
   changes = 0;
   readonly #state: PoolState;
+  /** Exits of which no proxy is chosen. */
+  readonly barred = new Set<Exit>();
   #groups = new Groups();
   readonly #pauses: Pauses | undefined;
   /** A lot for each proxy that can be leased (or whose usage rest is due), where the strategy draws lots. */
@@ -152,7 +154,7 @@ export class CandidateIndex {
     group.restIsDue = room.restIsDue && top !== null;
     group.resting = restingCount(group);
     this.#count(group, 1);
-    if (top !== null && (room.held === 0 || group.restIsDue)) {
+    if (top !== null && !this.barred.has(exit) && (room.held === 0 || group.restIsDue)) {
       const rank = this.#strategy.rank(state, top);
       this.ready.set(group.number, rank[0], rank[1], rank[2]);
       this.changes++;
@@ -167,6 +169,18 @@ export class CandidateIndex {
       setOrDelete(this.#blocked, group, leasableOn);
       setOrDelete(this.timed, group, Math.max(Math.min(heldUntil(state, exit, minUses), leasableOn), state.at + 1));
     }
+  }
+
+  /** No proxy of the exit is chosen until `unbar`. */
+  bar(exit: Exit): void {
+    this.barred.add(exit);
+    this.reassess(exit);
+  }
+
+  unbar(): void {
+    const exits = [...this.barred];
+    this.barred.clear();
+    for (const exit of exits) this.reassess(exit);
   }
 
   /** Brings the groups up to the state's time. */

@@ -27,8 +27,8 @@ const restsPerRequest = 50;
 /** `retryAfterMs` if no known event will free a matching proxy. */
 const retryUnknownMs = 60_000;
 
-/** The most leases times excluded proxies of a request: each lease records the request. */
-const excludedMax = 10_000;
+/** Characters of the requests that one commit records: each lease has its own copy. */
+const recordedMax = 200_000;
 
 export type Granted = { lease: Lease; more?: readonly Lease[] } | { refusal: Refusal } | "later";
 
@@ -41,9 +41,9 @@ export function checkRequest(state: PoolState, request: LeaseRequest): Refusal |
   if (request.uses > rules.usesMax) return invalid("uses", `at most ${rules.usesMax} can ever be granted in this pool`);
   if (request.minUses > request.uses) return invalid("minUses", `must not be above uses (${request.uses})`);
   if ((request.ttlMs ?? 0) > ttlMsMax) return invalid("ttlMs", `must be at most ${ttlMsMax}`);
-  const { count = 1, exclude = [] } = request;
-  if (count * exclude.length > excludedMax)
-    return invalid("exclude", `at most ${Math.floor(excludedMax / count)} proxies with count ${count}`);
+  const { count = 1 } = request;
+  if (count > 1 && count * JSON.stringify(recordOf(request)).length > recordedMax)
+    return invalid("count", `times the size of the request must be at most ${recordedMax} characters`);
   if (request.proxyId !== undefined && request.session !== undefined)
     return invalid("proxyId", "a session has its own proxy");
   if (request.proxyId !== undefined && request.waitMs > 0)
@@ -85,29 +85,52 @@ type Given = Pick<LeaseCommand, "request" | "leaseId" | "more" | "with" | "drawn
 
 /** "later": a usage rest was decided first. */
 export function grant(turn: Turn, command: Given): Granted {
-  const known = command.with === undefined ? leaseOfRequest(turn.state, command) : undefined;
+  const { state, candidates } = turn;
+  const { request, more: ids = [], with: first } = command;
+  const known = first === undefined ? leaseOfRequest(state, command) : undefined;
   if (known !== undefined) return known;
+  if (first !== undefined) {
+    const lease = state.leases.get(first);
+    const siblings = lease === undefined ? [] : (lease.siblings ?? [lease]);
+    return withoutExitsOf(siblings, candidates.indexesFor(request)?.able, () => grantOne(turn, command));
+  }
   const granted = grantOne(turn, command);
-  const { request, more: ids = [] } = command;
   // A session, and a request for one proxy, have one exit.
   if (ids.length === 0 || granted === "later" || "refusal" in granted) return granted;
   if (request.session !== undefined || request.proxyId !== undefined) return granted;
-  const more: Lease[] = [];
-  for (const leaseId of ids) {
-    const another = grantOne(turn, { ...command, leaseId, with: granted.lease.id });
-    if (another === "later" || "refusal" in another) break;
-    more.push(another.lease);
-  }
-  return { ...granted, more };
+  const able = candidates.indexesFor(request)?.able;
+  return withoutExitsOf([granted.lease], able, () => {
+    const more: Lease[] = [];
+    for (const leaseId of ids) {
+      const another = grantOne(turn, { ...command, leaseId, with: granted.lease.id }, { isFurther: true });
+      if (another === "later" || "refusal" in another) break;
+      more.push(another.lease);
+      able?.bar(another.lease.exit);
+    }
+    return { ...granted, more };
+  });
 }
 
-function grantOne(turn: Turn, command: Given): { lease: Lease } | { refusal: Refusal } | "later" {
+/** @param able the index that `decide` chooses from. */
+function withoutExitsOf<T>(leases: readonly Lease[], able: CandidateIndex | undefined, decide: () => T): T {
+  for (const { exit } of leases) able?.bar(exit);
+  const result = decide();
+  able?.unbar();
+  return result;
+}
+
+/** @param given.isFurther one of several leases: no answer says why it cannot be had. */
+function grantOne(
+  turn: Turn,
+  command: Given,
+  { isFurther = false } = {},
+): { lease: Lease } | { refusal: Refusal } | "later" {
   const { state } = turn;
   const { request } = command;
   const refusal = checkRequest(state, request) ?? turn.quotas?.leaseRefused(command, turn.at);
   if (refusal !== undefined) return { refusal };
   const excluded = new Set(request.exclude);
-  for (const { exit } of siblingsOf(state, command.with)) for (const { id } of exit.members) excluded.add(id);
+  const refused = (why: () => Refusal): { refusal: Refusal } | "later" => (isFurther ? "later" : { refusal: why() });
   for (let rests = 0; rests < restsPerRequest; rests++) {
     const indexes = turn.candidates.indexesFor(request);
     if (indexes === undefined) return { refusal: overloaded("Too many different requests are waiting.") };
@@ -120,8 +143,8 @@ function grantOne(turn: Turn, command: Given): { lease: Lease } | { refusal: Ref
     const bound = named ?? boundProxy(state, request.session, bounds);
     const asked: Asked = { request, indexes, bounds, named, bound };
     if (isFull(state, request.holder) || (named !== undefined && excluded.has(named.id)))
-      return { refusal: exhausted(state, asked) };
-    if (request.token === true && !hasToken(state, asked)) return { refusal: withoutToken(turn, asked) };
+      return refused(() => exhausted(state, asked));
+    if (request.token === true && !hasToken(state, asked)) return refused(() => withoutToken(turn, asked));
     const chosen =
       bound === undefined
         ? (chosenAgain(state, asked, command.drawn) ??
@@ -129,7 +152,7 @@ function grantOne(turn: Turn, command: Given): { lease: Lease } | { refusal: Ref
         : chooseBound(state, bound, request.minUses);
     if (chosen === undefined) {
       const lacksToken = indexes.wanting !== undefined && bound === undefined;
-      return { refusal: lacksToken ? withoutToken(turn, asked) : exhausted(state, asked) };
+      return refused(() => (lacksToken ? withoutToken(turn, asked) : exhausted(state, asked)));
     }
     if ("proxy" in chosen) return { lease: grantProxy(turn, chosen, command) };
     restWhenShort(turn, chosen.restIsDue);
@@ -137,12 +160,6 @@ function grantOne(turn: Turn, command: Given): { lease: Lease } | { refusal: Ref
     if (state.queue?.waitsFor(chosen.restIsDue) === true) break;
   }
   return "later";
-}
-
-/** The leases that this request has been granted in this turn. */
-function siblingsOf(state: PoolState, leaseId: string | undefined): readonly Lease[] {
-  const first = leaseId === undefined ? undefined : state.leases.get(leaseId);
-  return first === undefined ? [] : (first.siblings ?? [first]);
 }
 
 /** False: only a token is missing. With per-proxy tokens the choice itself finds out. */
@@ -177,7 +194,8 @@ function withoutToken(turn: Turn, asked: Asked): Refusal {
 function chosenAgain(state: PoolState, { indexes, bounds }: Asked, drawn: LeaseCommand["drawn"]): Chosen | undefined {
   const proxy = drawn === undefined ? undefined : state.proxies.get(drawn.proxyId);
   if (drawn === undefined || proxy === undefined) return undefined;
-  if (bounds.excluded.has(proxy.id) || !indexes.able.matches(proxy)) return undefined;
+  const { able } = indexes;
+  if (bounds.excluded.has(proxy.id) || able.barred.has(proxy.account) || !able.matches(proxy)) return undefined;
   const chosen = chooseBound(state, proxy, bounds.minUses);
   return chosen === undefined || !("proxy" in chosen) ? undefined : { proxy, ranked: drawn.ranked };
 }

@@ -12,7 +12,7 @@ import { type Exit, type Lease, PoolState, type Proxy, type Session, spreadFrom 
 import { restoreToken } from "./token.ts";
 
 /** Increase it with every change of a state's form or of its folding. Snapshots of another version are not read. */
-export const snapshotVersion = 13;
+export const snapshotVersion = 14;
 
 /** How many entries are restored between two pauses. It takes a millisecond or two. */
 const entriesAtOnce = 1000;

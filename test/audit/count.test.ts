@@ -144,3 +144,30 @@ test("the audit finds a lease too many, a second one on an exit, and one that be
     what: expect.stringContaining("which is no new lease of its request"),
   });
 });
+
+test("the audit finds a request that is granted again while any of its leases is open", async () => {
+  const on = script();
+  const request = { requestId: "a-request-of-two-leases!", count: 2 };
+  const [, second] = ask(on, request);
+  on.release(second?.id ?? "");
+  ask(on, { ...request, requestId: "another-request-of-two!!" });
+  const index = on.commits.length - 1;
+  const forged = forge(on.commits, index, ({ events }) => {
+    for (const event of events as Record<string, unknown>[])
+      if ("request" in event) Object.assign(event["request"] as object, { requestId: request.requestId });
+  });
+  expect(await findingsIn(forged)).toContainEqual(
+    expect.objectContaining({ rule: "request", what: expect.stringContaining("are both open for the request") }),
+  );
+});
+
+test("rejects a count with which one commit would record too much", () => {
+  const on = script();
+  const long = (of: number): Record<string, unknown> => ({ labels: { note: "x".repeat(200) }, count: of });
+  const exclude = Array.from({ length: 100 }, (_, i) => `p_${String(i).padStart(126, "0")}`);
+  const request = leaseRequestSchema.parse({ ...long(100), exclude });
+  expect(on.do({ type: "lease", request, leaseId: "l_x", deadline: 0 })).toMatchObject({
+    refusal: { code: "invalid-request", field: "count" },
+  });
+  expect(ask(on, { count: 2, exclude })).toHaveLength(2);
+});

@@ -242,14 +242,14 @@ describe("count", () => {
     });
   });
 
-  test("rejects a count that is out of range, and counts with too many excluded proxies", async () => {
+  test("rejects a count that is out of range, and one with which a commit would record too much", async () => {
     for (const count of [0, 101]) {
       const refusal = await wire.refused("lease", "several", { count }, "invalid-request");
       expect(refusal).toMatchObject({ field: "count" });
     }
     const exclude = Array.from({ length: 101 }, (_, i) => `p_${String(i).padStart(16, "0")}`);
     const refusal = await wire.refused("lease", "several", { count: 100, exclude }, "invalid-request");
-    expect(refusal).toMatchObject({ field: "exclude" });
+    expect(refusal).toMatchObject({ field: "count" });
   });
 
   test("answers a request that waits with the first lease that can be had", async () => {

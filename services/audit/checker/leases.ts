@@ -149,6 +149,14 @@ function checkLimits(model: Model, event: LeaseGranted, proxy: ProxyModel): void
   if (uses < left) findings.add("request", `${leaseId} has ${uses} uses, and ${left} could have been granted`);
 }
 
+/** A request is repeated as long as one of its leases is open. */
+function forgetRequest({ requests }: Model, lease: LeaseModel): void {
+  const { requestId = "" } = lease;
+  const known = requests.get(requestId);
+  const siblings = known?.siblings ?? (known === undefined ? [] : [known]);
+  if (siblings.includes(lease) && siblings.every(({ closedAt }) => closedAt !== 0)) requests.delete(requestId);
+}
+
 export function checkRenewal(model: Model, event: LeaseRenewed): void {
   const { findings, at } = model;
   const lease = model.openLease(event.leaseId);
@@ -209,7 +217,7 @@ export function checkClosing(model: Model, event: LeaseClosed): void {
     else model.holders.set(lease.holder, left);
   }
   if (lease.session !== undefined) model.sessions.end(lease.session, at);
-  if (lease.requestId !== undefined) model.requests.delete(lease.requestId);
+  forgetRequest(model, lease);
   lease.requestId = lease.holder = lease.session = undefined;
   model.closed(lease);
   if (exit.leases === 0) for (const each of countingExits(exit)) if (isSpentAwake(each)) model.mayBeSpent.add(each);

@@ -196,7 +196,9 @@ export class AlternativeHistory extends History {
     const { with: first } = asked;
     // A further lease is a request of its own if it must wait, or if the first one has not been granted.
     const command =
-      first === undefined ? whole : { ...whole, with: undefined, request: { ...request, requestId: undefined } };
+      first === undefined
+        ? whole
+        : { ...whole, with: undefined, request: { ...request, requestId: undefined, count: undefined } };
     const answer = this.decide(first !== undefined && this.state.leases.has(first) ? whole : command);
     if (answer !== "later" && "lease" in answer) return;
     const isExhausted = answer !== "later" && "refusal" in answer && answer.refusal.code === "pool-exhausted";
