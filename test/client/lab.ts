@@ -1,5 +1,6 @@
 // A lab on loopback for outcomes.test.ts: targets and proxies that go wrong in one way each. They pass bytes on as they
 // are, so that the target's behaviour reaches the client over every transport.
+import { randomInt } from "node:crypto";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { createServer as createTlsServer } from "node:tls";
 import { loopbackTls } from "../kit/tls/loopback.ts";
@@ -114,20 +115,20 @@ function onward(socket: Socket, port: number, begun: (target: Socket) => void): 
   target.pipe(socket);
 }
 
-/** A port at which nothing listens. */
+/** A port at which nothing listens, now or later: the system gives no port below 32768 to a server that asks for any. */
 export async function deadPort(): Promise<number> {
-  const { port, stop } = await listening(createServer());
-  await stop();
-  return port;
+  const found = await listening(createServer(), randomInt(10_000, 20_000)).catch(() => undefined);
+  await found?.stop();
+  return found?.port ?? (await deadPort());
 }
 
-async function listening(server: Server): Promise<{ port: number; stop(): Promise<void> }> {
+async function listening(server: Server, wanted = 0): Promise<{ port: number; stop(): Promise<void> }> {
   const sockets = new Set<Socket>();
   server.on("connection", (socket: Socket) => {
     sockets.add(socket);
     socket.on("close", () => sockets.delete(socket)).on("error", () => {});
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  await new Promise<void>((resolve, reject) => server.once("error", reject).listen(wanted, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo; // It listens on TCP.
   return {
     port,

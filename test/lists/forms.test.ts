@@ -52,8 +52,18 @@ const parts = fc.record({
 /** The meaning of a `%` in the forms with @. */
 function decoded(form: string, { username, password, ...address }: Parts): Parts {
   if (!form.includes("@")) return { ...address, username, password };
-  const plain = (each: string): string => each.replace(/%[0-7][0-9a-f]/gi, (escaped) => decodeURIComponent(escaped));
   return { ...address, username: plain(username), password: plain(password) };
+}
+
+/** With each character decoded whose one to four escapes are valid. Any other % stays. */
+function plain(text: string): string {
+  const at = text.search(/%[0-9a-f]{2}/i);
+  if (at === -1) return text;
+  for (const end of [at + 3, at + 6, at + 9, at + 12])
+    try {
+      return text.slice(0, at) + decodeURIComponent(text.slice(at, end)) + plain(text.slice(end));
+    } catch {} // Not a character, or not a whole one.
+  return text.slice(0, at + 1) + plain(text.slice(at + 1));
 }
 
 test.each(Object.entries(forms))("reads %s back as written, or rejects it", (form, line) => {
