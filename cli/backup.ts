@@ -41,9 +41,7 @@ export function addBackup(program: Command, config: () => Config): void {
           files: Object.fromEntries(filesOf(settings)),
         });
       });
-      const text = readSecretIfThere(path) ?? "";
-      if (keyFile !== undefined && createFile(resolve(keyFile), text) !== text)
-        throw new Fault("fix-setup", `--key: ${keyFile} is there already, with other contents.`);
+      if (keyFile !== undefined) copyKey(resolve(keyFile), readSecretIfThere(path) ?? "");
       if (json) return printJson({ folder, pools, secrets });
       const commits = pools.reduce((sum, { n }) => sum + n, 0);
       print(`${folder} has ${counted(pools.length, "pool")} with ${counted(commits, "commit")}.`);
@@ -69,7 +67,7 @@ export function addBackup(program: Command, config: () => Config): void {
         throw new Fault("fix-setup", `${path} is not the key of the backup. Name that one: --key <file>`);
       refuseFull(settings);
       if (settings.natsUrl !== undefined) await withStopped(settings, refuseUsed);
-      createFile(keyFileOf(settings.dataDir), text);
+      copyKey(keyFileOf(settings.dataDir), text);
       for (const [file, to] of filesOf(settings)) {
         const from = join(filesIn(folder), file);
         if (existsSync(from) && !existsSync(to)) cpSync(from, to, { recursive: true });
@@ -83,6 +81,12 @@ export function addBackup(program: Command, config: () => Config): void {
       print(`Restored as of ${showInstant(manifest.at)}. Later commits are lost.`);
       for (const pool of pools) tell(pool);
     });
+}
+
+/** @throws Fault "fix-setup" if the file is there with other contents. */
+function copyKey(path: string, text: string): void {
+  if (createFile(path, text) === text) return;
+  throw new Fault("fix-setup", `${path} is there already, with another key. Move it away.`);
 }
 
 /** Files of an installation, by their names in a backup. */

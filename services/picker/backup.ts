@@ -1,7 +1,17 @@
 // Backs an installation up while it runs. Each ledger is read up to its present end, archive and stream as one, and each
 // commit must follow the one before it. The secrets come afterwards, because a proxy's are stored before its commit. So
 // the backup has all that its ledgers need.
-import { closeSync, cpSync, existsSync, mkdirSync, openSync, readdirSync, renameSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
 import { chmod } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { ledgerStream, ledgerSubject, ledgerSubjects } from "../../protocol/subjects.ts";
@@ -41,11 +51,21 @@ interface Given {
  * @throws Fault "stop-damaged" if a ledger is not whole, "fix-setup" if the folder cannot be written.
  */
 export async function backUp(folder: string, given: Given): Promise<BackupManifest> {
-  const { bus, version, keyFingerprint } = given;
   if (existsSync(folder) && readdirSync(folder).length > 0)
     throw new Fault("fix-setup", `${folder} is not empty. Name a new folder for the backup.`);
   const part = join(dirname(folder), `.${basename(folder)}.${process.pid}.part`);
-  for (const path of [ledgersIn(part), snapshotsIn(part), filesIn(part)])
+  try {
+    const manifest = await backUpTo(part, given);
+    renameSync(part, folder);
+    return manifest;
+  } finally {
+    rmSync(part, { recursive: true, force: true });
+  }
+}
+
+async function backUpTo(folder: string, given: Given): Promise<BackupManifest> {
+  const { bus, version, keyFingerprint } = given;
+  for (const path of [ledgersIn(folder), snapshotsIn(folder), filesIn(folder)])
     mkdirSync(path, { recursive: true, mode: 0o700 });
   const subjects = await ifStream(subjectsOf(bus, ledgerStream, ledgerSubjects));
   if (subjects === undefined)
@@ -53,22 +73,21 @@ export async function backUp(folder: string, given: Given): Promise<BackupManife
   const at = await brokerNow(bus, ledgerStream);
   const pools: BackedUpPool[] = [];
   for (const subject of subjects.sort()) {
-    const backed = await backUpLedger(subject.slice(ledgerSubject("").length), part, given);
+    const backed = await backUpLedger(subject.slice(ledgerSubject("").length), folder, given);
     if (backed !== undefined) pools.push(backed);
   }
-  const file = openSync(secretsIn(part), "wx", 0o600);
+  const file = openSync(secretsIn(folder), "wx", 0o600);
   const secrets = await forEachSealed(bus, ({ name, sealed }) => {
     writeSync(file, `${JSON.stringify({ name, sealed: Buffer.from(sealed).toString("base64url") })}\n`);
   });
   closeSync(file);
   for (const [name, path] of Object.entries(given.files))
-    if (existsSync(path)) cpSync(path, join(filesIn(part), name), { recursive: true });
-  for (const entry of readdirSync(part, { recursive: true, withFileTypes: true }))
+    if (existsSync(path)) cpSync(path, join(filesIn(folder), name), { recursive: true });
+  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true }))
     await chmod(join(entry.parentPath, entry.name), entry.isDirectory() ? 0o700 : 0o600);
-  const sha256 = await hashesIn(part);
+  const sha256 = await hashesIn(folder);
   const manifest: BackupManifest = { remudaBackup: 1, version, at, keyFingerprint, pools, secrets, sha256 };
-  replaceFile(manifestIn(part), `${JSON.stringify(manifest, null, 2)}\n`);
-  renameSync(part, folder);
+  replaceFile(manifestIn(folder), `${JSON.stringify(manifest, null, 2)}\n`);
   return manifest;
 }
 

@@ -2,6 +2,7 @@
 import {
   chmodSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -108,6 +109,7 @@ test("backs up under load, and an empty installation goes on from there within a
     stderr: expect.stringMatching(/there is no key .*Name the copy that was kept apart: --key <file>/),
   });
   expect(existsSync(join(other.dataDir, "key"))).toBe(false);
+  expect(readdirSync(folder).filter((name) => name.endsWith(".part"))).toEqual([]);
   const secrets = join(backup, "secrets.ndjson");
   const whole = readFileSync(secrets);
   writeFileSync(secrets, whole.subarray(1));
@@ -117,6 +119,13 @@ test("backs up under load, and an empty installation goes on from there within a
   });
   writeFileSync(secrets, whole);
   chmodSync(secrets, 0o600);
+  mkdirSync(other.dataDir);
+  writeFileSync(join(other.dataDir, "key"), "a key of another installation, of 32 bytes\n", { mode: 0o600 });
+  expect(await runCommand(["restore", backup, "--key", keyFile], other)).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/second\/key is there already, with another key\. Move it away/),
+  });
+  rmSync(join(other.dataDir, "key"));
 
   const restored = await runCommand(["restore", backup, "--key", keyFile], other);
   expect(restored).toMatchObject({ code: 0, stderr: "" });
