@@ -59,3 +59,8 @@ class StandIn:
 
     def close(self):
         pass
+
+
+class AsyncStandIn(StandIn):
+    async def run(self, asking):
+        return super().run(asking)

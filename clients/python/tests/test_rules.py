@@ -1,18 +1,20 @@
 """The rules of the client, without a network."""
 
+import asyncio
 import errno
 import json
 import os
 import socket
 import ssl
+import threading
 import time
 import unittest
 from unittest import mock
 
-from stand_in import StandIn
+from stand_in import AsyncStandIn, StandIn
 
 import remuda_client
-from remuda_client import Client, RemudaFault, RemudaRefusal, RequestFailed, verdict_of
+from remuda_client import AsyncClient, Client, RemudaFault, RemudaRefusal, RequestFailed, verdict_of
 from remuda_client.ask import Broken, ask, read_settings
 from remuda_client.fetch import redirected
 from remuda_client.outcome import retry_after_ms, with_word
@@ -213,6 +215,46 @@ class Fetch(unittest.TestCase):
                 with self.assertRaises(RequestFailed):
                     client.fetch(url, headers=headers)
         self.assertEqual({each["reason"] for each in service.outcomes}, {"client-abort"})
+
+    def test_a_cancelled_task_sends_nothing_after_its_outcome_was_reported(self):
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        is_reported = threading.Event()
+        sent = []
+
+        def hold_a_tunnel(is_reached):
+            wire = listener.accept()[0]
+            with wire:
+                while b"\r\n\r\n" not in (sent[-1] if sent else b""):
+                    sent.append(wire.recv(4096))
+                is_reached()
+                is_reported.wait()
+                try:
+                    wire.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                    sent.append(wire.recv(4096))
+                except OSError:
+                    sent.append(b"")  # The client has hung up.
+
+        async def cancels():
+            client = AsyncClient("http://127.0.0.1:1")
+            client._service = AsyncStandIn(client.settings, [f"http://127.0.0.1:{listener.getsockname()[1]}"])
+            reached = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            proxy = threading.Thread(target=hold_a_tunnel, args=(lambda: loop.call_soon_threadsafe(reached.set),))
+            proxy.start()
+            task = asyncio.ensure_future(client.fetch("http://site.test/", tunnel_http=True))
+            await reached.wait()
+            task.cancel()
+            with self.assertRaises(asyncio.CancelledError):
+                await task
+            self.assertEqual([each["reason"] for each in client._service.outcomes], ["client-abort"])
+            is_reported.set()
+            await loop.run_in_executor(None, proxy.join)
+            await client.close()
+
+        asyncio.run(cancels())
+        self.assertTrue(sent[0].startswith(b"CONNECT site.test:80 "))
+        self.assertEqual(sent[1:], [b""])
 
 
 if __name__ == "__main__":

@@ -208,8 +208,15 @@ class AsyncClient:
             self._target_context,
         )
         self._fetches = self._fetches or asyncio.Semaphore(FETCHES_MAX)
-        async with self._fetches:
-            return await self._run(fetch_steps(self.settings, wanted_of(method, url, headers, body), via))
+        steps = fetch_steps(self.settings, wanted_of(method, url, headers, body), via)
+        cancelled: "list[asyncio.Future[Any]]" = []
+        await self._fetches.acquire()
+        try:
+            return await self._run(steps, cancelled)
+        finally:
+            # The thread of a cancelled request may take a moment to notice. Its place is free after that.
+            ending = asyncio.gather(*cancelled, return_exceptions=True)
+            ending.add_done_callback(lambda _, fetches=self._fetches: fetches.release())
 
     async def close(self) -> None:
         if self._threads is not None:
@@ -221,12 +228,12 @@ class AsyncClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _run(self, steps: Steps) -> Response:
+    async def _run(self, steps: Steps, cancelled: "list[asyncio.Future[Any]]") -> Response:
         try:
             step = next(steps)
             while True:
                 try:
-                    done = await self._do(step)
+                    done = await self._do(step, cancelled)
                 except BaseException as error:
                     step = steps.throw(error)
                 else:
@@ -235,11 +242,17 @@ class AsyncClient:
             response: Response = end.value
             return response
 
-    async def _do(self, step: Union[Ask, Order, Classify]) -> Any:
+    async def _do(self, step: Union[Ask, Order, Classify], cancelled: "list[asyncio.Future[Any]]") -> Any:
         if isinstance(step, Ask):
             return await self._service.run(step.asking)
         if isinstance(step, Order):
             self._threads = self._threads or ThreadPoolExecutor(FETCHES_MAX, "remuda-fetch")
-            return await asyncio.get_running_loop().run_in_executor(self._threads, exchange, step)
+            running = asyncio.get_running_loop().run_in_executor(self._threads, exchange, step)
+            try:
+                return await asyncio.shield(running)
+            except asyncio.CancelledError:
+                step.cut.now()  # Before the report: a use that was reported must not be made later.
+                cancelled.append(running)
+                raise
         word = step.outcome(step.response)
         return await word if inspect.isawaitable(word) else word

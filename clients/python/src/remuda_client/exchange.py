@@ -8,10 +8,12 @@ shows a success.
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import re
 import socket
 import ssl
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import Callable, Dict, List, Mapping, Optional, Tuple, Union
@@ -56,6 +58,34 @@ class Order:
     body_timeout: float = 30.0
     tunnel_http: bool = False
     context: Optional[ssl.SSLContext] = None
+    cut: "Cut" = field(default_factory=lambda: Cut())
+
+
+class Cut:
+    """Ends an exchange from another thread. Nothing of a request is sent after that."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._socket: Optional[socket.socket] = None
+        self.is_made = False
+
+    def now(self) -> None:
+        with self._lock:
+            self.is_made = True
+            self._shut()
+
+    def watch(self, one: Optional[socket.socket]) -> None:
+        """@param one: the socket of the exchange, or None before it is closed: its number may be given to another."""
+        with self._lock:
+            self._socket = one
+            if self.is_made:
+                self._shut()
+
+    def _shut(self) -> None:
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # It is not connected any more, or TLS has taken it over.
+                # An SSLSocket's own `shutdown` drops its TLS first, and the other thread might write plain text.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
 @dataclass
@@ -79,7 +109,7 @@ def exchange(order: Order) -> Answer:
     forwarded = not secure and proxy.scheme == "http" and not order.tunnel_http
     port = target.port or (443 if secure else 80)
     started = time.monotonic()
-    wire = _Wire(order.deadline, started + order.connect_timeout)
+    wire = _Wire(order.deadline, started + order.connect_timeout, order.cut)
     try:
         wire.dial(proxy.hostname or "", proxy.port or (1080 if proxy.scheme != "http" else 80))
         if not forwarded:
@@ -106,7 +136,8 @@ def exchange(order: Order) -> Answer:
 class _Wire:
     """The socket, what was read ahead, and the phase. All waiting ends at the deadline or at the phase's own end."""
 
-    def __init__(self, deadline: float, phase_end: float) -> None:
+    def __init__(self, deadline: float, phase_end: float, cut: Cut) -> None:
+        self._cut = cut
         self.phase = "dial"
         self.ahead = b""
         self._deadline = deadline
@@ -117,6 +148,7 @@ class _Wire:
         with self._watched():
             self._socket = socket.create_connection((host, port), timeout=self._left())
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._cut.watch(self._socket)
         self.phase = "handshake"
 
     def secure(self, context: ssl.SSLContext, host: str) -> None:
@@ -125,6 +157,7 @@ class _Wire:
         with self._watched():
             self._socket.settimeout(self._left())
             self._socket = context.wrap_socket(self._socket, server_hostname=host)
+        self._cut.watch(self._socket)
 
     def end_phase(self, seconds: float) -> None:
         self.phase = "head"
@@ -181,10 +214,13 @@ class _Wire:
         return RequestFailed(f"{text} (phase: {self.phase})", unsent=unsent, **told)  # type: ignore[arg-type]
 
     def close(self) -> None:
+        self._cut.watch(None)
         if self._socket is not None:
             self._socket.close()
 
     def _left(self) -> float:
+        if self._cut.is_made:
+            raise RequestFailed("The caller cancelled the request.", reason="client-abort")
         left = min(self._deadline, self._phase_end) - time.monotonic()
         if left <= 0:
             raise socket.timeout("timed out")
