@@ -16,7 +16,7 @@ test("rewrites a part that was changed manually, and nothing else", () => {
   const text = "before\n<!-- generated: refusals -->\n\n| 1 |\n\n<!-- /generated -->\nafter\n";
   const made = generate(text);
   expect(made).toMatch(
-    /^before\n<!-- generated: refusals -->\n\n\| code \| number \|\n[\s\S]*`pool-exhausted` \| 429[\s\S]*-->\nafter\n$/,
+    /^before\n<!-- generated: refusals -->\n\n\| code \| number \| reason \|\n[\s\S]*`pool-exhausted` \| 429[\s\S]*-->\nafter\n$/,
   );
   expect(generate(made)).toBe(made);
 });

@@ -67,7 +67,7 @@ const told: [page: string, words: string[]][] = [
     "rules/strategies.md",
     [
       `\`intervalMs\` (${min(Number(strategyOf("time-based")["intervalMs"]))})`,
-      `\`halfLifeMs\`, ${min(Number(bandit["halfLifeMs"]))}; \`by\`, \`"${String(bandit["by"])}"\`; \`slowMs\`, ${min(Number(bandit["slowMs"]))}`,
+      `\`halfLifeMs\` (default ${min(Number(bandit["halfLifeMs"]))}), \`by\` (\`"${String(bandit["by"])}"\`) and \`slowMs\` (${min(Number(bandit["slowMs"]))})`,
       candidatesBest === 8 && candidatesByLot === 1 ? "eight with the best mean and one drawn at random" : "others",
       `looks at no more than the best ${lookedAtMax}`,
       `At most ${spaced(pairsMax)} pairs`,

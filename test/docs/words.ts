@@ -2,7 +2,7 @@
 import type { z } from "zod";
 import { eventSchemas } from "../../events/event.ts";
 import { fieldsOf } from "../../events/field.ts";
-import { type exitRuleNames, limitNames, refusalNumbers } from "../../events/refusal.ts";
+import { type exitRuleNames, limitNames, type RefusalWord, refusalNumbers } from "../../events/refusal.ts";
 import type { MetricsReply } from "../../protocol/metrics.ts";
 import { poolFamilies } from "../../services/api/pool-metrics.ts";
 import { columns } from "../../services/audit/columns.ts";
@@ -10,8 +10,26 @@ import { exitRules } from "../../state-machines/rules/exit.ts";
 import { code, showTable } from "./markdown.ts";
 
 export function refusalTable(): string {
-  const rows = Object.entries(refusalNumbers).map(([word, number]) => [code(word), String(number)]);
-  return showTable(["code", "number"], rows);
+  const reasons: Record<RefusalWord, string> = {
+    "invalid-request": "the request is wrong; `field` names the field",
+    forbidden: "the role of the user does not allow it (HTTP)",
+    "no-match": "no proxy of the pool has these labels and schemes, resting or not",
+    "unknown-pool": "the pool is not open",
+    "unknown-lease": "the lease has ended, never existed, or belongs to another user",
+    "unknown-proxy": "the pool has no proxy with this id",
+    "no-token-source": "the policy has no source of guest tokens",
+    "too-large": "the request is larger than 512 KB",
+    "pool-exhausted": "no matching proxy can be leased now; `limitedBy` says why",
+    overloaded: "a queue is full, or another bound is reached",
+    unavailable: "the pool has no leader that can store commits, or its ledger is nearly full",
+    "token-unavailable": "there is no guest token now",
+  };
+  const rows = Object.entries(reasons).map(([word, reason]) => [
+    code(word),
+    String(refusalNumbers[word as RefusalWord]),
+    reason,
+  ]);
+  return showTable(["code", "number", "reason"], rows);
 }
 
 /** The fields of `limitedBy`: those of the exit rules come from their objects, the others are here. */
