@@ -5,7 +5,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { freePort, ServiceProcess } from "../demo/service.ts";
+import { freePort } from "../demo/free-port.ts";
+import { ServiceProcess } from "../demo/service.ts";
 
 export interface Contender {
   name: string;

@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { freePort } from "./service.ts";
+import { freePort } from "./free-port.ts";
 
 const readyMsMax = 5_000;
 

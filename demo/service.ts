@@ -2,8 +2,8 @@
 // ports. It can be killed and started again on them. Its broker ends with it.
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { type AddressInfo, createServer } from "node:net";
 import { fileURLToPath } from "node:url";
+import { freePort } from "./free-port.ts";
 
 /** The script of the command line. */
 export const entry = fileURLToPath(new URL("../cli/remuda.js", import.meta.url));
@@ -102,13 +102,4 @@ async function ready(child: ChildProcess): Promise<void> {
   } finally {
     clearTimeout(timer);
   }
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo; // A TCP server has one.
-  server.close();
-  await once(server, "close");
-  return port;
 }

@@ -10,6 +10,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, type TestContext
 import type { Finding } from "../../cli/finding.ts";
 import { findingsOf, ok } from "../../cli/finding.ts";
 import { readNatsUrl } from "../../runtime/nats-url.ts";
+import { deadPort } from "../client/lab.ts";
 import { startTestBroker } from "../kit/broker.ts";
 import { runCommand } from "../kit/command.ts";
 import { eventually } from "../kit/poll.ts";
@@ -101,7 +102,7 @@ describe("without a service", () => {
     const missing = join(scratch(), "data");
     const report = await doctor({
       dataDir: missing,
-      env: { REMUDA_NATS_PORT: String(await freePort()), REMUDA_HTTP_PORT: "0" },
+      env: { REMUDA_NATS_PORT: String(await deadPort()), REMUDA_HTTP_PORT: "0" },
     });
     expect(report).toMatchObject({ code: 1, problems: 1, warnings: 0 });
     expect(wrong(report)).toEqual([
@@ -402,12 +403,3 @@ test("reports a check that hangs or throws, and goes on", async () => {
   );
   expect(failed).toEqual([{ severity: "warning", about: "odd", what: "the check failed: no way" }]);
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo; // On TCP.
-  server.close();
-  await once(server, "close");
-  return port;
-}

@@ -26,6 +26,7 @@ import { addTokens } from "../../cli/token.ts";
 import { addUsers } from "../../cli/user.ts";
 import { addWatch } from "../../cli/watch.ts";
 import { proxyStates } from "../../events/words.ts";
+import { deadPort } from "../client/lab.ts";
 import { findTestBinary, startTestBroker } from "../kit/broker.ts";
 import { runCommand } from "../kit/command.ts";
 import { natsThatSays } from "../kit/rejecting-nats.ts";
@@ -146,7 +147,7 @@ test("ignores a corrupt address file, and does not crash", async () => {
   onTestFinished(() => rm(join(dataDir, "address.json")));
   const { code, stderr } = await runCommand(["lease"], {
     dataDir,
-    env: { REMUDA_NATS_PORT: String(await freePort()) },
+    env: { REMUDA_NATS_PORT: String(await deadPort()) },
   });
   expect(code).toBe(3);
   expect(stderr).toMatch(/^remuda: no service at nats:/);
@@ -154,7 +155,7 @@ test("ignores a corrupt address file, and does not crash", async () => {
 
 describe("no service", () => {
   test("nothing listens: names the address, and what to do", async () => {
-    const env = { REMUDA_NATS_URL: `nats://user:secret@127.0.0.1:${await freePort()}` };
+    const env = { REMUDA_NATS_URL: `nats://user:secret@127.0.0.1:${await deadPort()}` };
     for (const args of [["lease"], ["pool", "list"], ["proxies", "list", "--json"]]) {
       const { code, stdout, stderr } = await runCommand(args, { dataDir, env });
       expect({ code, stdout }).toEqual({ code: 3, stdout: "" });
@@ -259,7 +260,7 @@ describe("the launcher", () => {
 
   test("an old node (if there is one, else this) starts the project's own, with input and exit code", async () => {
     expect(execFileSync(old, [launcher, "--version"], { encoding: "utf8" })).toMatch(/^\d+\.\d+\.\d+\n$/);
-    const env = { ...process.env, REMUDA_DATA_DIR: dataDir, REMUDA_NATS_URL: `nats://127.0.0.1:${await freePort()}` };
+    const env = { ...process.env, REMUDA_DATA_DIR: dataDir, REMUDA_NATS_URL: `nats://127.0.0.1:${await deadPort()}` };
     const child = spawn(old, [launcher, "pool", "policy", "-"], { env, stdio: ["pipe", "ignore", "pipe"] });
     child.stdin.end("[1]");
     let stderr = "";
@@ -280,16 +281,6 @@ function isOld(node: string): boolean {
     .split(".")
     .map(Number);
   return major < 22 || (major === 22 && minor < 18);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  await once(server, "close");
-  if (typeof address !== "object" || address === null) throw new Error("a server on TCP has a port");
-  return address.port;
 }
 
 /** Returns its port, once it listens there. */

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { loginsOf } from "../../cli/service-users.ts";
-import { freePort } from "../../demo/service.ts";
+import { freePort } from "../../demo/free-port.ts";
 import { findTestBinary } from "../kit/broker.ts";
 import { usersIn } from "../kit/login.ts";
 import { eventually } from "../kit/poll.ts";

@@ -10,15 +10,14 @@
 // service restarts it. A seed fixes the moments and how the workers behave, but not how they interleave.
 
 import { type ChildProcess, fork } from "node:child_process";
-import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { freePort } from "../../demo/free-port.ts";
 import { type BrokerRecord, isAlive, readBrokerRecord } from "../../runtime/broker/record.ts";
 import { eventually } from "../kit/poll.ts";
 import { type RemudaProcess, startRemuda } from "../kit/process.ts";
@@ -239,23 +238,6 @@ export async function settled(nats: RawNats, pool: string): Promise<void> {
     },
     { timeoutMs: 20_000, everyMs: 700 },
   );
-}
-
-/**
- * Below the range of outgoing connections. A client that reconnects while the port is closed could otherwise get this
- * port as its own, and connect to itself. Not from the seed, because two runs may have the same seed.
- */
-export async function freePort(): Promise<number> {
-  for (let attempt = 0; attempt < 100; attempt++) {
-    const port = randomInt(20_000, 30_000);
-    const server = createServer();
-    const free = await new Promise<boolean>((resolve) => {
-      server.once("error", () => resolve(false)).listen({ port, host: "127.0.0.1" }, () => resolve(true));
-    });
-    await new Promise((closed) => server.close(closed));
-    if (free) return port;
-  }
-  throw new Error("no port between 20000 and 29999 is free");
 }
 
 function describe(told: { plan: Plan; verdict: Verdict; seen: Seen; lastedMs: number; requests: number }): string {
