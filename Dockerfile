@@ -26,6 +26,7 @@ COPY state-machines state-machines
 COPY runtime runtime
 COPY client client
 COPY services services
+COPY web web
 COPY demo demo
 COPY cli cli
 COPY compose compose

@@ -1,7 +1,7 @@
 // Run by `npm pack`. The package is JavaScript, because Node strips no types under node_modules. It contains the files
-// that main.ts and the threads of the services reach, in the same folders, under dist/.
+// that main.ts and the threads of the services reach, and the dashboard, in the same folders, under dist/.
 import { spawnSync } from "node:child_process";
-import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
@@ -18,6 +18,8 @@ function build() {
     const changed = code.replaceAll(/(new URL\("[\w./-]+)\.ts(", import\.meta\.url\))/g, "$1.js$2");
     if (changed !== code) writeFileSync(`${dist}/${name}`, changed);
   }
+  // The dashboard is JavaScript as it is.
+  cpSync(`${root}web`, `${dist}/web`, { recursive: true, filter: (path) => !path.endsWith("tsconfig.json") });
   const { name, version, type } = JSON.parse(readFileSync(`${root}package.json`, "utf8"));
   writeFileSync(`${dist}/package.json`, `${JSON.stringify({ name, version, type })}\n`);
 }

@@ -37,6 +37,17 @@ export function userOfKeys(config: Config): (key: string) => KeyUser | undefined
   };
 }
 
+/** Finds a user with a key by its name, as the users file has it now. */
+export function usersByName(config: Config): (name: string) => (KeyUser & { keyHash: string }) | undefined {
+  const current = currentUsers(usersFileOf(config));
+  return (name) => {
+    const user = current().find((each) => each.name === name);
+    const role = user && roleOf(user);
+    if (user?.keyHash === undefined || role === undefined) return undefined;
+    return { name, role, pools: user.pools, keyHash: user.keyHash };
+  };
+}
+
 interface KeyUser {
   name: string;
   role: UserRole;

@@ -20,7 +20,7 @@ import { installationKey } from "../services/picker/installation.ts";
 import { Picker } from "../services/picker/picker.ts";
 import { poolsOver } from "../services/sources/pool.ts";
 import { outboundWith } from "../transport/outbound.ts";
-import { natsUrlAs, needsKeys, userOfKeys, usersOn } from "./login.ts";
+import { natsUrlAs, needsKeys, userOfKeys, usersByName, usersOn } from "./login.ts";
 import { upkeepOf } from "./upkeep.ts";
 import { version } from "./version.ts";
 
@@ -62,6 +62,7 @@ export async function runningApi(
     port,
     names,
     userOf: userOfKeys(config),
+    userNamed: usersByName(config),
     needsKey: needsKeys(config),
     certificate,
     version: version(),

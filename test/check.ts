@@ -11,6 +11,7 @@ const root = new URL("..", import.meta.url).pathname;
 const commands: [what: string, command: string, args: string[]][] = [
   ["format and lint", "biome", ["ci", "--colors=off", "."]],
   ["types", "tsc", ["-p", "tsconfig.json"]],
+  ["types of the dashboard", "tsc", ["-p", "web/tsconfig.json"]],
   ["types of the pure core", "tsc", ["-p", "tsconfig.pure.json"]],
 ];
 

@@ -7,19 +7,22 @@ import { type Refusal, refuse, requestBytesMax } from "../../protocol/refusal.ts
 import { boundConnections, headLookMs, headMsMax } from "../../runtime/connections.ts";
 import type { Family } from "../../runtime/prometheus.ts";
 import type { AskFor } from "./ask.ts";
-import { type Door, forbiddenTo, type HttpUser, letIn } from "./door.ts";
+import { type Door, forbiddenTo, letIn } from "./door.ts";
 import { Ending } from "./ending.ts";
 import { eventRoutes } from "./event.ts";
 import { healthRoutes } from "./health.ts";
 import { leaseRoute } from "./lease.ts";
 import type { Ledgers } from "./ledger.ts";
+import { loginRoutes } from "./login.ts";
 import { methodsByPath } from "./methods.ts";
 import { outcomeRoute } from "./outcome.ts";
+import { pageRoutes } from "./page.ts";
 import { poolRoute } from "./pool.ts";
 import { proxyRoutes } from "./proxy.ts";
 import { type AnyReply, refusalOf, refusalSent, sendRefusal, unreadableAnswer } from "./refusal.ts";
 import { type Api, readRequests, validate } from "./request.ts";
 import { verbRoutes } from "./routes.ts";
+import type { HttpUser } from "./session.ts";
 import { boundUnread } from "./unread.ts";
 
 export interface ApiPorts {
@@ -48,7 +51,8 @@ const serialize = () => (value: unknown) => JSON.stringify(value);
 
 export async function buildApi(ports: ApiPorts): Promise<Api> {
   const { ask, door, log } = ports;
-  const enter = ({ headers, raw: { rawHeaders }, url }: FastifyRequest) => letIn(door, { headers, rawHeaders, url });
+  const enter = ({ headers, raw: { rawHeaders }, method, url }: FastifyRequest) =>
+    letIn(door, { headers, rawHeaders, method, url });
   const api = bareApi(ports, async (request, reply) => {
     const entered = enter(request);
     if ("refusal" in entered) {
@@ -72,6 +76,7 @@ export async function buildApi(ports: ApiPorts): Promise<Api> {
   });
   boundConnections(api.server, { log, max: ports.connectionsMax });
   descriptionRoutes(api, ports);
+  pageRoutes(api);
   addRoutes(api, ports, (request) => {
     const entered = enter(request);
     // Another role may see less in the same answer.
@@ -145,6 +150,7 @@ function addRoutes(api: Api, ports: ApiPorts, isKnown: (request: FastifyRequest)
   proxyRoutes(api);
   poolRoute(api);
   verbRoutes(api, ending);
+  loginRoutes(api, ports);
   const followers = eventRoutes(api, { ledgers, log, isKnown });
   healthRoutes(api, { ledgers, followers, defects, families, ending });
 }

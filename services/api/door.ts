@@ -3,7 +3,8 @@
 // A page of any website can make a browser here send requests to a loopback address, and an attacker's host name can
 // point to one (DNS rebinding). Such requests name a foreign `Origin` or `Host`, or their `Sec-Fetch-Site` says that
 // another site made them. Another port of this machine is another origin: anybody may listen there. Outside loopback a
-// client must also show a key. Liveness checks need no key.
+// client must also show a key, or the cookie that it got for its key. Liveness checks, the files of the dashboard and
+// logging in need neither.
 //
 // A key belongs to a user, whose role decides the rights of the request. A request without a key may do everything
 // where none is needed.
@@ -12,15 +13,7 @@ import { hostname } from "node:os";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { UserRole } from "../../protocol/verbs.ts";
 import { isLoopback, ownAddresses } from "../../runtime/host.ts";
-
-/** The sender of a request. */
-export interface HttpUser {
-  /** Absent: without a key. */
-  name?: string;
-  role: UserRole;
-  /** Absent: all. */
-  pools?: readonly string[] | undefined;
-}
+import { type HttpUser, type NamedUser, sessionIn } from "./session.ts";
 
 /** Which requests are let in. */
 export interface Door {
@@ -30,6 +23,8 @@ export interface Door {
   names: readonly string[];
   /** Finds the user of a key. */
   userOf: (key: string) => HttpUser | undefined;
+  /** Finds a user by its name. Absent: sessions of browsers are not accepted. */
+  userNamed?: ((name: string) => NamedUser | undefined) | undefined;
   /** Whether a request needs a key. */
   needsKey: boolean;
   /** It speaks TLS itself. */
@@ -40,8 +35,12 @@ interface Sent {
   headers: IncomingHttpHeaders;
   /** Names and values in turn, as they were sent. */
   rawHeaders: readonly string[];
+  method: string;
   url: string;
 }
+
+/** Requests that need no key. */
+const open = /^(GET|HEAD) \/(livez|web\/[\w./-]*)?(\?|$)|^(POST|DELETE) \/v1\/login$/;
 
 /**
  * @returns the sender, or the refusal with its status: 400 for two hosts, 403 for a foreign sender, 401 for a missing
@@ -49,7 +48,7 @@ interface Sent {
  */
 export function letIn(
   door: Door,
-  { headers, rawHeaders, url }: Sent,
+  { headers, rawHeaders, method, url }: Sent,
 ): { user: HttpUser } | { refusal: Refusal; status: 400 | 401 | 403 } {
   // A proxy in between may read the first of them, and this service the second (RFC 9112, 3.2).
   if (rawHeaders.filter((text, i) => i % 2 === 0 && text.toLowerCase() === "host").length > 1)
@@ -61,11 +60,21 @@ export function letIn(
   if (foreign !== undefined) return { refusal: foreign, status: 403 };
   const { authorization = "" } = headers;
   const key = /^bearer +(\S+)$/i.exec(authorization)?.[1];
-  const user = key === undefined ? undefined : door.userOf(key);
+  const session = key === undefined ? sessionOf(headers, door) : undefined;
+  const user = key === undefined ? session?.user : door.userOf(key);
   if (user !== undefined) return { user };
-  if (!door.needsKey || /^\/livez(\?|$)/.test(url)) return { user: { role: "admin" } };
-  return { refusal: keyless(authorization), status: 401 };
+  // A session that is over has no rights, even where none is needed: its user may have had few.
+  if (open.test(`${method} ${url}`) || (!door.needsKey && session === undefined)) return { user: { role: "admin" } };
+  return { refusal: session === undefined ? keyless(authorization) : sessionOver, status: 401 };
 }
+
+function sessionOf(headers: IncomingHttpHeaders, { userNamed }: Door): ReturnType<typeof sessionIn> {
+  return userNamed && sessionIn(headers, { userNamed, now: Date.now() });
+}
+
+const sessionOver = refuse("invalid-request", "Cookie: this session is over. Log in again: POST /v1/login.", {
+  field: "Cookie",
+});
 
 /**
  * Why this user may not use a route; undefined if it may.

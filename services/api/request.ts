@@ -16,8 +16,8 @@ import { parseJson, readAs, tooDeep } from "../../protocol/request.ts";
 import type { UserRole } from "../../protocol/verbs.ts";
 import type { Ask } from "./ask.ts";
 import { isDeep, textOf } from "./body.ts";
-import type { HttpUser } from "./door.ts";
 import { Refused, sendRefusal } from "./refusal.ts";
+import type { HttpUser } from "./session.ts";
 import { type Upload, Uploads } from "./uploads.ts";
 
 declare module "fastify" {

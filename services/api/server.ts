@@ -46,6 +46,7 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
     host,
     names,
     userOf,
+    userNamed,
     needsKey,
     certificate,
     version,
@@ -65,7 +66,7 @@ export async function startApi(options: ApiOptions): Promise<RunningApi> {
     const onTrouble = (error: unknown): void =>
       log.warn({ why: String(error) }, "a ledger cannot be followed; trying again");
     const ledgers = ledgersOn(buses, { archive, onTrouble });
-    const door = { host, names, userOf, needsKey, hasTls: certificate !== undefined };
+    const door = { host, names, userOf, userNamed, needsKey, hasTls: certificate !== undefined };
     const ask = askOver(buses.requests, ledgers, new Notices(buses.requests));
     api = await buildApi({ ask, ledgers, log, defects, version, door, certificate, onLoginRefused, families });
     const { port } = await listen(api, options);

@@ -6,9 +6,9 @@ import { expect, onTestFinished, test, vi } from "vitest";
 import { openLog } from "../../runtime/log.ts";
 import { buildApi } from "../../services/api/app.ts";
 import type { Asked } from "../../services/api/ask.ts";
-import type { HttpUser } from "../../services/api/door.ts";
 import type { Ledgers } from "../../services/api/ledger.ts";
 import { Readers } from "../../services/api/readers.ts";
+import type { HttpUser } from "../../services/api/session.ts";
 import { eventually } from "../kit/poll.ts";
 import type { Json } from "./http.ts";
 

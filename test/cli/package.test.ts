@@ -67,6 +67,8 @@ test("serves and leases from where it is installed, its threads included", async
   const added = await fetch(`${remuda.httpUrl}/v1/pools/default/proxies`, { method: "POST", body });
   expect(await added.json()).toMatchObject({ added: 20_000 });
   expect(run(bin, ["lease"], tmpdir())).toMatch(/^leaseId +l_/m);
+  for (const path of ["/", "/web/app.js", "/web/modules/signals.js"])
+    expect([path, (await fetch(remuda.httpUrl + path)).status]).toEqual([path, 200]);
   await remuda.stop();
 });
 

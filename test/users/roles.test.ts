@@ -1,9 +1,11 @@
 // The rights of each role, over NATS and over HTTP. The tables are those of the contract (§1.2, §4.1, §4.3), written
 // out.
+import { createHash, createHmac } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { callerOf } from "../api/http.ts";
 import { runCommand } from "../kit/command.ts";
 import { usersIn } from "../kit/login.ts";
 import { type RemudaProcess, startRemuda } from "../kit/process.ts";
@@ -217,6 +219,107 @@ describe("over HTTP", () => {
   test("asks for a key on loopback when REMUDA_HTTP_KEYS says so, but not for the liveness check", async () => {
     expect((await call("GET /v1/pools")).status).toBe(401);
     expect((await call("GET /livez")).status).toBe(200);
+  });
+});
+
+describe("a browser's session", () => {
+  const proxies = "/v1/pools/shop/proxies";
+  const sent = (line: string, headers: Record<string, string>, body?: object) =>
+    callerOf(remuda.httpUrl ?? "")(line, body, headers);
+  const logIn = async (name: string): Promise<string> => {
+    const { status, headers } = await sent("POST /v1/login", {}, { key: keyOf(name) });
+    expect(status).toBe(200);
+    return headers["set-cookie"]?.[0]?.split(";")[0] ?? "";
+  };
+  /** The name and the value of a cookie as the service would make it. */
+  const forged = (name: string, until: number, keyHash: string): string => {
+    const claim = `${Buffer.from(name).toString("base64url")}.${until}`;
+    const signature = createHmac("sha256", keyHash).update(`remuda session ${claim}`).digest("base64url");
+    return `remuda-session-${new URL(remuda.httpUrl ?? "").port}=${claim}.${signature}`;
+  };
+  const hashOf = (name: string): string => createHash("sha256").update(keyOf(name)).digest("hex");
+  /** Sends changes with this cookie. Each must be refused with this status, and nothing changes. */
+  async function changesNothing(status: number, headers: Record<string, string>): Promise<void> {
+    const admin = { authorization: `Bearer ${keyOf("operator")}` };
+    const before = (await sent(`GET ${proxies}`, admin)).body;
+    const id = before.proxies[0].id;
+    for (const [line, body] of [
+      [`POST ${proxies}/${id}/rest`, { forMs: 60_000 }],
+      [`POST ${proxies}`, { proxies: ["192.0.2.77:80"] }],
+      [`DELETE ${proxies}/${id}`],
+      ["PATCH /v1/pools/shop", { policy: { concurrency: 7 } }],
+    ] as const)
+      expect([line, (await sent(line, headers, body)).status]).toEqual([line, status]);
+    expect((await sent(`GET ${proxies}`, admin)).body).toEqual(before);
+  }
+
+  test("begins with a key, in a cookie that scripts and other sites cannot use", async () => {
+    const { status, headers, body, text } = await sent("POST /v1/login", {}, { key: keyOf("vic") });
+    expect([status, body]).toEqual([200, { user: "vic", role: "viewer", pools: ["web"], until: expect.any(Number) }]);
+    const [cookie = "", ...others] = headers["set-cookie"] ?? [];
+    expect(others).toEqual([]);
+    expect(cookie).toMatch(/^remuda-session-\d+=[\w.-]+; Path=\/; HttpOnly; SameSite=Strict; Max-Age=43200$/);
+    expect(cookie + text).not.toContain(keyOf("vic"));
+    const refused = await sent("POST /v1/login", {}, { key: `${keyOf("vic")}x` });
+    expect([refused.status, refused.body.field, refused.headers["set-cookie"]]).toEqual([401, "key", undefined]);
+    const behindTls = await sent("POST /v1/login", { origin: (remuda.httpUrl ?? "").replace("http", "https") }, {});
+    expect(behindTls.status).toBe(403); // This service speaks no TLS.
+  });
+
+  test("has the rights of its user's role", async () => {
+    expect((await sent("GET /v1/login", { cookie: await logIn("vera") })).body).toEqual({
+      user: "vera",
+      role: "viewer",
+    });
+    expect((await sent(`GET ${proxies}`, { cookie: await logIn("vera") })).status).toBe(200);
+    expect((await sent(`GET ${proxies}`, { cookie: await logIn("vic") })).status).toBe(403);
+    await changesNothing(403, { cookie: await logIn("vera") });
+    const cookie = await logIn("ada");
+    const added = await sent(
+      `POST ${proxies}`,
+      { cookie, origin: remuda.httpUrl ?? "" },
+      { proxies: ["192.0.2.78:80"] },
+    );
+    expect([added.status, added.body.added]).toEqual([200, 1]);
+  });
+
+  test("changes nothing for a foreign origin, expired, forged, or after its user has another key", async () => {
+    const cookie = await logIn("ada");
+    for (const foreign of [
+      { origin: "http://evil.example" },
+      { origin: "http://127.0.0.1:1" },
+      { "sec-fetch-site": "same-site" },
+      { "sec-fetch-site": "cross-site" },
+    ])
+      await changesNothing(403, { cookie, ...foreign });
+    const soon = Date.now() + 60_000;
+    expect((await sent("GET /v1/pools", { cookie: forged("ada", soon, hashOf("ada")) })).status).toBe(200);
+    await changesNothing(401, { cookie: forged("ada", Date.now() - 1, hashOf("ada")) });
+    await changesNothing(401, { cookie: forged("ada", soon, hashOf("vera")) });
+    await changesNothing(401, { cookie: forged("zoe", soon, "") });
+    await changesNothing(401, { cookie: `${cookie}x` });
+    await changesNothing(401, { cookie, authorization: "Bearer nonsense" });
+    await runCommand(["user", "add", "ida", "--role", "admin"], { dataDir });
+    const before = await logIn("ida");
+    await runCommand(["user", "rotate", "ida"], { dataDir });
+    await changesNothing(401, { cookie: before });
+  });
+
+  test("is forgotten on logging out, and the page itself needs none", async () => {
+    const { status, headers } = await sent("DELETE /v1/login", {});
+    expect([status, headers["set-cookie"]?.[0]]).toEqual([
+      200,
+      expect.stringContaining("=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0"),
+    ]);
+    for (const path of ["/", "/?view=pool&pool=web", "/web/app.js", "/web/modules/preact.js"]) {
+      const { status, headers } = await sent(`GET ${path}`, {});
+      const policy = expect.stringMatching(/^default-src 'none'; script-src 'self' 'sha256-[\w+/=]{44}'; /);
+      expect([path, status, headers["content-security-policy"]]).toEqual([path, 200, policy]);
+      expect((await sent(`GET ${path}`, { "if-none-match": headers.etag ?? "" })).status).toBe(304);
+    }
+    for (const path of ["/web/", "/web/tsconfig.json", "/web/modules/", "/web/none.js"])
+      expect([path, (await sent(`GET ${path}`, {})).status]).toEqual([path, 404]);
+    expect((await sent("GET /web/%2e%2e/package.json", {})).status).toBe(401);
   });
 });
 
