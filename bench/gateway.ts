@@ -9,7 +9,6 @@ import { parseArgs } from "node:util";
 import { kept, perRequest, plain, run, throughput, tunnel, type Worker } from "./gateway-load.ts";
 import { type Contender, spentBy, startChain, startGateway, startSite, startSquid } from "./gateway-peers.ts";
 
-const connectionCounts = [1, 64, 512];
 const kinds: Record<string, (port: number) => Worker> = { plain, connect: perRequest, kept };
 const titles: Record<string, string> = {
   plain: "plain HTTP",
@@ -27,12 +26,13 @@ export async function benchGateway(): Promise<void> {
       ms: { type: "string", default: "3000" },
       only: { type: "string" },
       of: { type: "string" },
+      connections: { type: "string", default: "1,64,512" },
       idle: { type: "string", default: "1000" },
       requests: { type: "string" },
       profile: { type: "string" },
     },
   });
-  const { ms, only, of, idle, requests, profile } = values;
+  const { ms, only, of, connections, idle, requests, profile } = values;
   const folder = mkdtempSync(join(tmpdir(), "remuda-bench-"));
   const contenders: Contender[] = [];
   const site = await startSite();
@@ -53,10 +53,10 @@ export async function benchGateway(): Promise<void> {
     for (const each of contenders)
       for (const worker of Object.values(kinds)) await run(workersOf(worker, each, 8), warmUp);
     for (const [kind, worker] of Object.entries(kinds))
-      for (const connections of connectionCounts)
+      for (const count of connections.split(",").map(Number))
         for (const each of contenders)
           if (isWanted(kind))
-            await report(each, `${titles[kind]}, ${connections}`, workersOf(worker, each, connections), Number(ms));
+            await report(each, `${titles[kind]}, ${count}`, workersOf(worker, each, count), Number(ms));
     if (isWanted("throughput")) for (const each of contenders) await big(each);
     if (isWanted("idle")) for (const each of contenders) await quiet(each, Number(idle));
   } finally {

@@ -109,8 +109,10 @@ export function outboundWith({ hosts, blocks }: Allowed, resolve: Resolve = look
     allowsProxy,
     checkReached(target, proxyAddress) {
       const host = plainOf(target);
-      if (isIP(host) === 0 && !named(host) && !targets.admits(plainOf(proxyAddress)))
-        throw new ProxyFailure("proxy-error", `The name of the proxy has another address now: ${proxyAddress}.`);
+      if (isIP(host) !== 0 || named(host)) return;
+      const address = proxyAddress();
+      if (!targets.admits(plainOf(address)))
+        throw new ProxyFailure("proxy-error", `The name of the proxy has another address now: ${address}.`);
     },
     checkProxy(host) {
       if (!allowsProxy(host)) throw proxyNotAllowed(host);

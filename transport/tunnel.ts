@@ -33,7 +33,7 @@ export interface RouteFilter {
    * when `route` looked it up.
    * @throws ProxyFailure
    */
-  checkReached(host: string, proxyAddress: string): void;
+  checkReached(host: string, proxyAddress: () => string): void;
   /** @throws ProxyFailure if a proxy may not have this literal address, or this name. */
   checkProxy(host: string): void;
   /** For `net.connect`: resolves a proxy's name, and fails with a ProxyFailure. */
@@ -175,7 +175,7 @@ function dialProxy(
     tcp.once("connect", () => {
       tcp.off("error", reject);
       try {
-        outbound?.checkReached(hostNamed, tcp.remoteAddress ?? host);
+        outbound?.checkReached(hostNamed, () => tcp.remoteAddress ?? host);
       } catch (error) {
         return reject(error);
       }

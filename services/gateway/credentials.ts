@@ -35,13 +35,13 @@ export function basicIn(header: string | undefined): Credentials | undefined {
   return at < 0 ? undefined : { username: text.slice(0, at), password: text.slice(at + 1) };
 }
 
-/** `keyless`: a valid key is needed. A text: why this user may not. */
-export function letIn(door: Door, { username, password }: Credentials, from: string): User | "keyless" | string {
+/** `keyless`: a valid key is needed. A text: why this user may not. @param from the address of the client. */
+export function letIn(door: Door, { username, password }: Credentials, from: () => string): User | "keyless" | string {
   const key = password === "" ? nameIn(username) : password;
   const user = key === "" ? undefined : door.userOf(key);
   if (user === undefined) {
     if (!door.needsKey) return withoutKey;
-    if (key !== "") door.onRefused?.(from);
+    if (key !== "") door.onRefused?.(from());
     return "keyless";
   }
   const { name = withoutKey.name, role, pools } = user;

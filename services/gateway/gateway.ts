@@ -72,7 +72,7 @@ export class Gateway {
     const target = this.#insides.has(client) ? undefined : readAuthority(request.url ?? "");
     const read = target ?? badRequestInside();
     const credentials = basicIn(request.headers["proxy-authorization"]) ?? emptyLogin;
-    const from = { credentials, address: client.remoteAddress ?? "", rawHeaders: request.rawHeaders };
+    const from = { credentials, socket: client, rawHeaders: request.rawHeaders };
     const admitted = "code" in read ? badRequest(read) : this.#admit("connect", from, read);
     const refuse = (answer: Answer, rest: Buffer): void => {
       client.write(textOf(answer));
@@ -85,8 +85,7 @@ export class Gateway {
   }
 
   async socks(client: Socket): Promise<void> {
-    const address = client.remoteAddress ?? "";
-    const isAllowed = (given: Credentials): boolean => letIn(this.#door, given, address) !== "keyless";
+    const isAllowed = (given: Credentials): boolean => letIn(this.#door, given, () => addressOf(client)) !== "keyless";
     const asked = await readSocks(client, { needsKey: this.#door.needsKey, isAllowed });
     if (asked === undefined) return;
     const { credentials, target, first } = asked;
@@ -94,7 +93,7 @@ export class Gateway {
       client.setTimeout(1000, () => client.destroy()).resume();
       client.end(replyOf(socks));
     };
-    const admitted = this.#admit("socks5", { credentials, address, rawHeaders: [] }, target);
+    const admitted = this.#admit("socks5", { credentials, socket: client, rawHeaders: [] }, target);
     if ("status" in admitted) return refuse(admitted);
     await this.#tunnel(admitted, { client, head: first, refuse, accept: () => client.write(replyOf(0)) });
   }
@@ -205,7 +204,7 @@ export class Gateway {
     const target = readAbsolute(url);
     if ("code" in target) return badRequest(target);
     const credentials = basicIn(headers["proxy-authorization"]) ?? emptyLogin;
-    return this.#admit("http", { credentials, address: socket.remoteAddress ?? "", rawHeaders }, target);
+    return this.#admit("http", { credentials, socket, rawHeaders }, target);
   }
 
   #reversed({ url = "", headers, rawHeaders, socket }: IncomingMessage): Admitted | Answer {
@@ -215,15 +214,15 @@ export class Gateway {
     if (isFromAnotherSite(headers, this.#door)) return forbidden(ofAnotherSite);
     if ("code" in target) return badRequest(target);
     const credentials = key === "" ? emptyLogin : { username: "", password: key };
-    return this.#admit("reverse", { credentials, address: socket.remoteAddress ?? "", rawHeaders }, target);
+    return this.#admit("reverse", { credentials, socket, rawHeaders }, target);
   }
 
   #admit(
     kind: Kind,
-    { credentials, address, rawHeaders }: { credentials: Credentials; address: string; rawHeaders: readonly string[] },
+    { credentials, socket, rawHeaders }: { credentials: Credentials; socket: Socket; rawHeaders: readonly string[] },
     target: Target,
   ): Admitted | Answer {
-    const user = letIn(this.#door, credentials, address);
+    const user = letIn(this.#door, credentials, () => addressOf(socket));
     if (user === "keyless") return keyNeeded();
     if (typeof user === "string") return forbidden(user);
     const read = readOptions(credentials.username, rawHeaders);
@@ -270,6 +269,11 @@ export class Gateway {
 }
 
 const json = { "content-type": "application/json; charset=utf-8" };
+
+/** Asked for only when it is needed, because it takes a system call. */
+function addressOf({ remoteAddress }: Socket): string {
+  return remoteAddress ?? "";
+}
 
 function notPassedOn(): Refusal {
   return invalid("target", "this is a proxy. Send http://host/path to it, CONNECT host:port, or /-/https/host/path");

@@ -82,6 +82,7 @@ export function isOption(header: string): boolean {
   return header.toLowerCase().startsWith(headerPrefix);
 }
 
+const mark = new RegExp(`(^|-)(${names.join("|")})-`, "g");
 const headerPrefix = "x-remuda-";
 const defaults = { waitMs: waitMsDefault, retries: retriesDefault };
 
@@ -94,8 +95,7 @@ interface Mark {
 
 function marksIn(username: string): Mark[] {
   const marks: Mark[] = [];
-  const mark = new RegExp(`(^|-)(${names.join("|")})-`, "g");
-  for (let found = mark.exec(username); found !== null; found = mark.exec(username)) {
+  for (const found of username.matchAll(mark)) {
     const valueAt = found.index + found[0].length;
     marks.push({ name: found[2] as Name, at: found.index, valueAt }); // One of the names in the pattern.
   }

@@ -46,7 +46,8 @@ export class Tunnel {
   readonly #upstream: Socket;
   readonly #onHttp: (parts: TunnelParts) => void;
   readonly #onOver: () => void;
-  readonly #gone = new AbortController();
+  /** While a use is awaited. */
+  #awaiting: AbortController | undefined;
   #phase: "first" | "open" | "holding" | "over" = "first";
   #first: Buffer;
   #flights: Flights | undefined;
@@ -229,7 +230,8 @@ export class Tunnel {
       if (next !== undefined) return next;
       await Promise.race([reported, new Promise((resolve) => setTimeout(resolve, reportMsMax).unref())]);
     }
-    return leasing.takeAlso(this.#last, { waitMs: options.waitMs, signal: this.#gone.signal });
+    this.#awaiting = new AbortController();
+    return leasing.takeAlso(this.#last, { waitMs: options.waitMs, signal: this.#awaiting.signal });
   }
 
   #goOn(use: Use): void {
@@ -275,7 +277,7 @@ export class Tunnel {
   }
 
   #stop(): void {
-    this.#gone.abort(new Error("The tunnel has ended."));
+    this.#awaiting?.abort(new Error("The tunnel has ended."));
     clearTimeout(this.#age);
     clearTimeout(this.#idle);
     clearTimeout(this.#quiet);
