@@ -26,7 +26,7 @@ const rowLinesMax = 16;
  * their size.
  */
 const unclosedMax = 100;
-/** Each row costs time for each column of the header, however short the row is. */
+/** A row may have as many cells. */
 const columnsMax = 256;
 /** In characters: enough for dozens of columns, even long ones. */
 export const rowLengthMax = 65_536;
@@ -154,8 +154,9 @@ export class CsvReader {
       return refused('has quotes that could be escaped as "" or as \\" (write "")');
     if (widthOf(cells) === 0) return [];
     const fields = new Map<string, unknown>();
-    this.#names.forEach((name, column) => {
-      if (isEmpty(fields.get(name))) fields.set(name, cells[column] ?? "");
+    cells.forEach((cell, column) => {
+      const name = this.#names[column];
+      if (name !== undefined && isEmpty(fields.get(name))) fields.set(name, cell);
     });
     return readRow(fields, this.#scheme);
   }

@@ -213,13 +213,14 @@ function ambiguous(one: Form, other: Form): string {
 }
 
 function splitScheme(text: string): { prefix: string; name: string; body: string } {
+  if (!text.includes("://")) return { prefix: "", name: "", body: text };
   const [prefix = "", name = ""] = /^([a-z][a-z0-9+.-]*):\/\//i.exec(text) ?? [];
   return { prefix, name, body: text.slice(prefix.length) };
 }
 
 /** The fields between colons. Brackets at the beginning keep the colons inside them. */
 function fieldsOf(text: string): string[] {
-  const bracketed = /^\[[^\]]*\](?=:|$)/.exec(text)?.[0];
+  const bracketed = text.startsWith("[") ? /^\[[^\]]*\](?=:|$)/.exec(text)?.[0] : undefined;
   if (bracketed === undefined) return text.split(":");
   return [bracketed, ...text.slice(bracketed.length).split(":").slice(1)];
 }

@@ -17,6 +17,7 @@ import {
   hasAny,
   isEmpty,
   isObject,
+  mayBeJsonObject,
   nestNames,
   withoutNulls,
 } from "./named.ts";
@@ -209,6 +210,7 @@ function withExtras(proxy: ProxyAddress, fields: Fields, refusal: (why: string) 
 function extra(value: unknown): Record<string, unknown> | "broken" | undefined {
   if (isObject(value)) return value;
   if (typeof value !== "string" || !/^\s*\{/.test(value)) return undefined;
+  if (!mayBeJsonObject(value)) return "broken";
   try {
     const parsed: unknown = JSON.parse(value);
     return isObject(parsed) ? parsed : "broken";

@@ -110,6 +110,8 @@ function readPieces(text: string, scheme: Scheme): LineEntry[] {
     after,
   }));
   if (texts.some((piece) => isProtocol(piece.text))) return [readWithProtocol(texts, text)];
+  // Words alone, as in a text. No address has none of these characters.
+  if (!/[:@.]|localhost/i.test(text)) return [refusal(masked(text.replace(/^[,;\s]+/, "")), notAnAddress)];
   const readings = texts.map((piece) => readEntry(piece.text, scheme));
   if (readings[0]?.ok === false && !looksWhole(texts[0]?.text ?? "") && !/\s|:\/\/.*:\/\//.test(text)) {
     const url = readEntry(text, scheme);

@@ -12,7 +12,7 @@ import { CsvReader, readHeader, rowLengthMax } from "./csv.ts";
 import { hasList, readDocument } from "./document.ts";
 import type { FieldsReading } from "./fields.ts";
 import { parseProxyLine } from "./line.ts";
-import { isObject } from "./named.ts";
+import { isObject, mayBeJsonObject } from "./named.ts";
 
 /** The place of an entry: its line, from 1, or in a JSON document its index, from 0 as in `jq .[0]`. */
 export type Place = { line: number } | { index: number };
@@ -143,11 +143,9 @@ function* readJsonLine(text: string, { line, scheme }: { line: number; scheme: S
   else yield { ok: false, at: { line }, input: "***", why: "is not JSON" };
 }
 
-/** Parsing text that is not JSON costs ten times as much as this check. */
 function mayBeJson(text: string): boolean {
-  return /^\s*(\{\s*("[^"]*"\s*:.*)?\}|"([^"\\]|\\["\\/bfnrtu])*"|\[.*\]|-?\d[\d.eE+-]*|true|false|null)\s*$/s.test(
-    text,
-  );
+  const isOther = /^\s*("([^"\\]|\\["\\/bfnrtu])*"|\[\s*(["{[\d\-tfn].*)?\]|-?\d[\d.eE+-]*|true|false|null)\s*$/s;
+  return mayBeJsonObject(text) || isOther.test(text);
 }
 
 function jsonLine(text: string): unknown {

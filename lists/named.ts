@@ -58,6 +58,11 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
+/** Parsing a text that is not JSON costs ten times as much as this check. */
+export function mayBeJsonObject(text: string): boolean {
+  return /^\s*\{\s*("([^"\\]|\\.)*"\s*:.*)?\}\s*$/s.test(text);
+}
+
 export function isEmpty(value: unknown): boolean {
   return value === undefined || value === null || (typeof value === "string" && value.trim() === "");
 }

@@ -55,8 +55,9 @@ function isName(text: string): boolean {
 function canonicalIpv6(lower: string): string | undefined {
   const groups = ipv6Groups(lower);
   if (groups === undefined) return undefined;
-  const [high = 0, low = 0] = groups.slice(-2);
-  if (groups.slice(0, 6).join() === "0,0,0,0,0,65535") return [high >> 8, high & 255, low >> 8, low & 255].join(".");
+  const isMapped = groups.every((group, at) => at > 5 || group === (at === 5 ? 0xffff : 0));
+  const [high = 0, low = 0] = groups.slice(6);
+  if (isMapped) return [high >> 8, high & 255, low >> 8, low & 255].join(".");
   let longest = { at: 0, length: 1 };
   for (let at = 0; at < groups.length; at++) {
     let length = 0;
@@ -70,21 +71,32 @@ function canonicalIpv6(lower: string): string | undefined {
 
 /** RFC 4291, 2.2: eight groups, of which `::` stands for at least one, and the last two may be an IPv4 address. */
 function ipv6Groups(lower: string): number[] | undefined {
-  const tailAt = lower.lastIndexOf(":") + 1;
-  if (lower.indexOf(":") === tailAt - 1) return undefined; // Most of what is tried: `host:port`.
-  const tail = lower.slice(tailAt);
-  const text = isIpv4(tail) ? `${lower.slice(0, tailAt)}${asGroups(tail)}` : lower;
-  const [before = "", after, ...others] = text.split("::");
-  const [head, end] = [before, after ?? ""].map((part) => (part === "" ? [] : part.split(":")));
-  if (head === undefined || end === undefined || others.length > 0) return undefined;
-  const zeros = 8 - head.length - end.length;
-  if (after === undefined ? zeros !== 0 : zeros < 1) return undefined;
-  if (![...head, ...end].every((group) => /^[0-9a-f]{1,4}$/.test(group))) return undefined;
-  return [...head, ...Array.from({ length: zeros }, () => "0"), ...end].map((group) => Number.parseInt(group, 16));
+  if (lower.indexOf(":") === lower.lastIndexOf(":")) return undefined; // Most of what is tried: `host:port`.
+  const groups: number[] = [];
+  let gapAt = lower.startsWith("::") ? 0 : undefined;
+  for (let at = gapAt === undefined ? 0 : 2; at < lower.length; ) {
+    const colon = lower.indexOf(":", at);
+    const text = lower.slice(at, colon === -1 ? undefined : colon);
+    if (colon === -1 && isIpv4(text)) groups.push(...asGroups(text));
+    else if (/^[0-9a-f]{1,4}$/.test(text)) groups.push(Number.parseInt(text, 16));
+    else return undefined;
+    if (colon === -1) break;
+    at = colon + 1;
+    if (at === lower.length) return undefined;
+    if (lower[at] !== ":") continue;
+    if (gapAt !== undefined) return undefined;
+    gapAt = groups.length;
+    at++;
+  }
+  const zeros = 8 - groups.length;
+  if (gapAt === undefined) return zeros === 0 ? groups : undefined;
+  if (zeros < 1) return undefined;
+  groups.splice(gapAt, 0, ...[0, 0, 0, 0, 0, 0, 0, 0].slice(0, zeros));
+  return groups;
 }
 
 /** An IPv4 address as the last two groups of an IPv6 address. */
-function asGroups(ipv4Address: string): string {
+function asGroups(ipv4Address: string): [number, number] {
   const [a = 0, b = 0, c = 0, d = 0] = ipv4Address.split(".").map(Number);
-  return `${(a * 256 + b).toString(16)}:${(c * 256 + d).toString(16)}`;
+  return [a * 256 + b, c * 256 + d];
 }

@@ -303,6 +303,10 @@ describe("JSON", () => {
       "http://192.0.2.3:80",
       [5, "***", "is not JSON"],
     ]);
+    expect(told('{"a\\"b":1,"ip":"192.0.2.1","port":80}\n{"ip":"192.0.2.2","port":80}')).toEqual([
+      "http://192.0.2.1:80",
+      "http://192.0.2.2:80",
+    ]);
   });
 
   test("survives deep nesting", () => {
