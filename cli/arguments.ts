@@ -42,7 +42,7 @@ export function readDuration(text: string): number {
   }
   const ms = Math.round(Number(amount) * unitMs[unit as keyof typeof unitMs]); // The unit is one of those in the expression.
   if (Number.isSafeInteger(ms)) return ms;
-  throw new InvalidArgumentError("It is too long.");
+  throw new InvalidArgumentError("The duration is too long.");
 }
 
 export function readCount(text: string): number {

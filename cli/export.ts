@@ -20,7 +20,7 @@ export function addExport(proxies: Command, withService: WithService): void {
   poolCommand(
     proxies,
     "export",
-    "write a list of all proxies except retired ones, with user names and passwords, as add reads it",
+    "write a list of all proxies except retired ones, with user names and passwords, that add can read",
   )
     .addOption(
       new Option("--format <format>", "the format of the list; lines omit limits, and most labels")

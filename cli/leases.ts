@@ -18,7 +18,11 @@ import { printPages, type Range, rangeOptions } from "./pages.ts";
 
 export function addLeases(program: Command, withService: WithService): void {
   leaseOptions(poolCommand(program, "lease", "lease a proxy, and print its URL with the credentials"))
-    .option("--count <n>", "so many leases, on different exits: as many as can be had at once (at most 100)", readCount)
+    .option(
+      "--count <n>",
+      "the number of leases (at most 100), each on another exit; you get as many as can be granted at once",
+      readCount,
+    )
     .action(async (options: Asked & LeaseOptions) => {
       const reply = await withService(options, (ask) => requestFor<LeaseReply | LeasesGranted>(ask, options));
       if (options.json) return printJson(reply);

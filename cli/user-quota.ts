@@ -9,12 +9,12 @@ import { print, printJson } from "./output.ts";
 
 export type QuotaOptions = Partial<Record<keyof Quota, number | "none">>;
 
-/** Adds an option for each quota: `--open-leases <most>`. */
+/** Adds an option for each quota: `--open-leases <n>`. */
 export function withQuotas(command: Command, { mayEnd = false } = {}): Command {
   for (const name of quotaNames) {
     const option = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
     const what = `quota: the maximum number of ${quotas[name]}${mayEnd ? ', or "none"' : ""}`;
-    command.option(`--${option} <most>`, what, (text) => (mayEnd && text === "none" ? text : readMost(text)));
+    command.option(`--${option} <n>`, what, (text) => (mayEnd && text === "none" ? text : readMost(text)));
   }
   return command;
 }

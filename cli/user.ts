@@ -40,7 +40,7 @@ export function addUsers(program: Command, config: () => Config): void {
   const add = user
     .command("add")
     .description("add a user, and print the settings that it needs")
-    .argument("<name>", "lower-case letters, digits and dashes, at most 32", readNewName)
+    .argument("<name>", "at most 32 lower-case letters, digits and dashes", readNewName)
     .addOption(
       new Option(
         "--role <role>",
@@ -144,7 +144,9 @@ export function addUsers(program: Command, config: () => Config): void {
 
 function readName(text: string): string {
   if (!userNamePattern.test(text)) {
-    throw new InvalidArgumentError("It must be lower-case letters, digits and dashes, at most 32, no dash first.");
+    throw new InvalidArgumentError(
+      "It must be at most 32 lower-case letters, digits and dashes, and not begin with a dash.",
+    );
   }
   if (roles.some((role) => role === text)) throw new InvalidArgumentError("This user belongs to the installation.");
   return text;

@@ -29,13 +29,13 @@ const turnMax = { requests: 500, bytes: 256 * 1024 };
 /** Of the requests that wait. */
 const groupMax = { requests: 5000, bytes: 8 * 1024 ** 2 };
 const allMax = { requests: 20_000, bytes: 32 * 1024 ** 2 };
-/** Senders may be made up. Beyond this number, groups share one. */
+/** A client may invent senders. Beyond this number, groups share one. */
 const groupsMax = 200;
 const atOnceMaxUsual = 256;
-/** A request that takes longer no longer counts. */
-const underWayMsMax = 30_000;
-/** The same, while requests of the group are rejected. */
+/** While requests of the group are rejected, at most this many go on at the same time. */
 const atOnceMaxRejecting = 2;
+/** After this time, a request no longer counts as one that goes on. */
+const underWayMsMax = 30_000;
 /** Reading a request of this size takes as long as reading a hundred small ones. */
 export const largeBytes = 32 * 1024;
 /** Of large requests, in one second. Reading as much takes about a quarter of it. */

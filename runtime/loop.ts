@@ -63,7 +63,7 @@ interface LoopPorts {
   clock: Clock;
   owner: Owner;
   start: LoopStart;
-  /** When this process last had a gap in its life, by the monotonic clock. Absent: never. */
+  /** When this process last noticed that it had not run for a while (pulse.ts), monotonic. Absent: never. */
   gapOn?: (() => number) | undefined;
 }
 
@@ -125,7 +125,7 @@ export class Loop {
   }
 
   /**
-   * False: another leader may have taken over in a gap of this process's life, and nothing may be said without a proof.
+   * False: another leader may have taken over while this process did not run. Nothing may be answered without a proof.
    */
   get isSure(): boolean {
     return this.#provenOn >= this.#gapOn();
@@ -194,7 +194,7 @@ export class Loop {
       this.#owner.stored(this.#seq);
       if (draft.more) this.#wanted = true;
       if (this.#onFinished !== undefined && (this.#isHurried || !this.#wanted)) return this.stop();
-      // This turn awaited nothing. Without a pause, slice would follow slice, and the process would do nothing else.
+      // This turn awaited nothing. Without a pause, turn would follow turn, and the process would do nothing else.
       if (this.#wanted && draft.events.length === 0) await new Promise<void>((resolve) => this.#clock.soon(resolve));
     } while (this.#wanted && !this.#isStopped());
     if (this.#isStopped()) return;

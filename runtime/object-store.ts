@@ -34,7 +34,7 @@ export function objectStoreSettings(bucket: string, { isSingle }: { isSingle: bo
       max_age: 0,
     },
     adjusted: { allow_direct: true, compression: "none", allow_rollup_hdrs: true },
-    // A cluster refuses asynchronous writes. Alone, an fsync for each chunk would hold up the ledger's.
+    // A cluster refuses asynchronous writes. On a single server, an fsync for each chunk would delay the ledger's commits.
     initial: { num_replicas: isSingle ? 1 : 3, ...(isSingle ? { persist_mode: "async" } : {}) },
   };
 }

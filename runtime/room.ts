@@ -24,7 +24,7 @@ export class StreamRoom {
   /** Bytes of all messages of this process: those that were sent, and those whose result is known. */
   #sent = 0;
   #concluded = 0;
-  /** `#concluded` when the stream was asked: those are surely in its answer. */
+  /** `#concluded` at the moment when the stream was asked: its answer includes these bytes. */
   #included = 0;
   /** Messages of this process that were stored since the answer. */
   #ownSince = 0;

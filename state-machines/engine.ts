@@ -1,8 +1,8 @@
 // The engine of a pool: one pure turn. The state, the time, the chance, outcomes and requests come in. Events, answers
 // and the number of ingested outcomes go out. A driver has its own `To` type that says where an answer goes.
 //
-// The order within a turn is fixed (docs/decisions/0003): outcomes, since they may free or rest a proxy; events that
-// time has made due; waiting requests; new requests; recorded refusals; the signed head. After a claim, every outcome
+// The order within a turn is fixed (docs/decisions/0003): outcomes, because they may end a lease or begin a rest; events
+// that time has made due; waiting requests; new requests; recorded refusals; the signed head. After a claim, every outcome
 // stored before it is ingested before anything expires, ends or is granted.
 import type { Cursor } from "../events/commit.ts";
 import type { Event } from "../events/event.ts";
@@ -48,13 +48,16 @@ export interface TurnInput<To> {
   /** Whether the commit has room for more, in this share of it. Absent: in the whole. */
   hasRoom(share?: number): boolean;
   onEvent?: (event: Event) => void;
-  /** The leader's last commit was acknowledged recently. If not, refusals are recorded at once, as the proof. */
+  /**
+   * The leader's last commit was acknowledged recently. If not, refusals are recorded at once: their commit proves that
+   * it still leads.
+   */
   proven: boolean;
-  /** Only a commit proves that the leader leads. If nothing else is to be stored, the signed head is. */
+  /** A commit is needed as proof that the leader still leads. If there is no other event, the signed head is stored. */
   mustProve?: boolean;
   /** Signature of the last commit, if one is due or needed. */
   head?: SignedHead | undefined;
-  /** The stored values, by token id. Requested until a new leader has recovered its tokens. */
+  /** The stored values, by token id. Only a new leader needs them, until it has recovered its tokens. */
   storedTokens?: ReadonlyMap<string, StoredToken> | undefined;
 }
 
@@ -85,11 +88,11 @@ export interface TurnOutput<To> {
 
 /**
  * The share of a turn that outcomes get while a request waits. Decisions that are due by time may need half of the
- * turn, so this leaves some room for requests in any case. Ignored outcomes are not events, but still take time, so
- * their number is bounded.
+ * turn, so this leaves some room for requests in any case. Ignored outcomes are not events, but still take time. So the
+ * number of outcomes has a bound as well.
  */
 const outcomesShare = 0.4;
-const outcomesBesideMax = 500;
+const outcomesMaxBesideRequests = 500;
 
 export class Engine<To> {
   readonly state: PoolState;
@@ -128,7 +131,7 @@ export class Engine<To> {
     quotas?.add(this.#counted);
   }
 
-  /** Its driver no longer leads the pool. */
+  /** Call it when the driver no longer leads the pool. */
   end(): void {
     this.#quotas?.remove(this.#counted);
   }
@@ -148,7 +151,7 @@ export class Engine<To> {
     return this.#serves;
   }
 
-  /** Whether its tokens match the stored values. */
+  /** Whether the tokens of the state have been compared with the stored values, after the claim. */
   get hasRecovered(): boolean {
     return this.#hasRecovered;
   }
@@ -221,7 +224,7 @@ export class Engine<To> {
   #ingest(turn: Turn, input: TurnInput<To>): { cursor: Cursor; ingested: number } {
     const { outcomes: messages } = input;
     const isAsked = this.requests.size > 0 || this.waiting.isDue;
-    let left = isAsked && this.serves ? outcomesBesideMax : Infinity;
+    let left = isAsked && this.serves ? outcomesMaxBesideRequests : Infinity;
     const hasRoom = (): boolean => (left === Infinity ? input.hasRoom() : left-- > 0 && input.hasRoom(outcomesShare));
     let { cursor } = turn.state;
     let taken = cursor.taken ?? 0;
@@ -281,8 +284,8 @@ export class Engine<To> {
       if (overdue === undefined || !hasRoom()) return;
       const before = turn.events.length;
       this.waiting.serveOverdue(turn, overdue, this.#tell);
-      // Each look answers it or decides an event, and the turn's room bounds the number of events. A look that does
-      // neither would repeat for ever.
+      // Each round answers the request or decides an event, and the turn's room bounds the number of events. A round
+      // that does neither would repeat for ever.
       if (turn.events.length === before && this.waiting.overdue(turn.at) === overdue)
         throw new Error("a lease request has waited long enough, and is neither granted nor refused");
     }

@@ -1,9 +1,9 @@
 // undici's connections, changed so that data held back by a slow reader waits in the socket and undici's parser never
-// pauses. undici's line 7 (also the one inside Node) pauses the parser. If the server then ends the connection, as any
-// server may after its answer, a complete answer fails, or an uncatchable assertion ends the process (undici issue
-// 5360). Line 8 has the fix, but runs on no Node before 22.19.
+// pauses. Version 7 of undici (also the one inside Node) pauses the parser. If the server then ends the connection, as
+// any server may after its answer, a complete answer fails, or an uncatchable assertion ends the process (undici issue
+// 5360). Version 8 has the fix, but needs Node 22.19 or newer.
 //
-// They also correct undici in two points. An answer without a body, by its status, is complete whatever its
+// These connections also correct undici in two points. An answer without a body, by its status, is complete whatever its
 // Content-Length says (RFC 9110, 8.6). And a connection that broke when it was used again says so.
 import type { Socket } from "node:net";
 import { Agent, type buildConnector, Client, type Dispatcher, errors, Pool } from "undici";

@@ -12,7 +12,7 @@ import type { RouteFilter } from "./tunnel.ts";
 /** An address block: `["10.0.0.0", 8]`. */
 export type Range = readonly [address: string, prefix: number];
 
-/** Answers only to the machine or the link itself. RFC 3927, RFC 4291, and "this network" of RFC 1122. */
+/** Addresses on this machine or its link alone. RFC 3927, RFC 4291, and "this network" of RFC 1122. */
 const linkLocal: Range[] = [
   ["0.0.0.0", 8],
   ["169.254.0.0", 16],
@@ -68,7 +68,7 @@ export function proxyNotAllowed(host: string): ProxyFailure {
 export interface Outbound extends RouteFilter {
   /** Whether a request may go to this literal address, or to this name before it is resolved. */
   allowsTarget(host: string): boolean;
-  /** The same, with the name resolved. A name that cannot be resolved here may go to a proxy outside. */
+  /** The same, with the name resolved. A name that cannot be resolved here may go to a proxy with a public address. */
   admitsTarget(host: string): Promise<boolean>;
   /** Whether a proxy may have this literal address, or this name before it is resolved. */
   allowsProxy(host: string): boolean;
@@ -123,7 +123,7 @@ export function outboundWith({ hosts, blocks }: Allowed, resolve: Resolve = look
       if (isIP(host) !== 0 || named(host)) return target;
       const addresses = await resolve(host, { all: true }).catch(async (error: unknown) => {
         if (await isInside(plainOf(proxyHost))) throw error;
-        return []; // Only the proxy can resolve it, and the proxy is outside.
+        return []; // Only the proxy can resolve it, and the proxy has a public address.
       });
       if (!addresses.every(({ address }) => targets.admits(address))) throw new NotAllowed(target);
       return (await isInside(plainOf(proxyHost))) ? (addresses[0]?.address ?? target) : target;

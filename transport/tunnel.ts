@@ -23,8 +23,9 @@ export interface Tunnelling {
 /** The routes that a request may take (outbound.ts). */
 export interface RouteFilter {
   /**
-   * The host to name to a proxy: the target, or the target's checked address if the proxy is inside. Only such a proxy
-   * can reach the services that this machine can reach, and it might resolve the name to another address.
+   * The host to name to a proxy: the target, or the target's checked address if the proxy's own address is not public.
+   * Only such a proxy can reach the services that this machine can reach, and it might resolve the name to another
+   * address.
    * @throws NotAllowed, or an error of the resolver.
    */
   route(proxyHost: string, target: string): Promise<string>;

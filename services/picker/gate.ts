@@ -26,8 +26,8 @@ export interface Handed {
   from?: Sender | undefined;
 }
 
-/** The leader behind the gate. */
-export interface Hall {
+/** The leader, as the gate sees it: the receiver of the requests. */
+export interface Receiver {
   admits(verb: LeaderVerb, unread: Unread): boolean;
   /** Answers a request that is not read, because too many have come. */
   rejects(unread: Unread): void;
@@ -54,7 +54,7 @@ export class Gate {
   readonly #ports: GatePorts;
   #subscriptions: Subscription[] = [];
   #subscribed: Promise<void> | undefined;
-  #hall: Hall | undefined;
+  #receiver: Receiver | undefined;
   #kept: Kept[] = [];
   #keptBytes = 0;
   #isOver = false;
@@ -73,7 +73,7 @@ export class Gate {
     for (const verb of this.#subscriptions.length === 0 ? verbsBy("leader") : []) {
       const admits = (unread: Unread): boolean => this.#admits(verb, unread);
       // In a hand-over the gates compare which requests have come to them, so none may wait before a gate.
-      const rejects = (unread: Unread): void => this.#hall?.rejects(unread);
+      const rejects = (unread: Unread): void => this.#receiver?.rejects(unread);
       const endpoint = { name: verb, subject: requestSubject(verb, pool), mayWait: false, admits, rejects };
       this.#subscriptions.push(responder.serve(endpoint, (asked) => this.#came(verb, asked)));
     }
@@ -85,9 +85,9 @@ export class Gate {
   }
 
   /** Passes on the requests that have come, and then all that come. @param first called before. */
-  open(hall: Hall, first = (): void => {}): void {
+  open(receiver: Receiver, first = (): void => {}): void {
     if (this.#isOver) return;
-    this.#hall = hall;
+    this.#receiver = receiver;
     first();
     for (const { pass } of this.#kept.splice(0)) pass();
   }
@@ -95,7 +95,7 @@ export class Gate {
   /** Passes on a request that has waited, here or at the gate of the last leader. */
   async take(verb: LeaderVerb, asked: Asked, waitedMs: number): Promise<void> {
     // Its body is read already, so there must be room for it once more.
-    if (this.#hall?.admits(verb, asked) === true) await this.#pass(this.#hall, verb, asked, waitedMs);
+    if (this.#receiver?.admits(verb, asked) === true) await this.#pass(this.#receiver, verb, asked, waitedMs);
   }
 
   /** Requests that were passed on, and have no answer yet. */
@@ -141,14 +141,14 @@ export class Gate {
 
   #admits(verb: LeaderVerb, unread: Unread): boolean {
     if (this.#isOver) return false;
-    if (this.#hall !== undefined) return this.#hall.admits(verb, unread);
+    if (this.#receiver !== undefined) return this.#receiver.admits(verb, unread);
     return this.#kept.length < keptMax && this.#keptBytes + unread.bytes <= keptBytesMax;
   }
 
   #came(verb: LeaderVerb, asked: Asked): Promise<void> | void {
-    const key = this.#noted === undefined && this.#hall !== undefined ? "" : keyOf(verb, asked);
+    const key = this.#noted === undefined && this.#receiver !== undefined ? "" : keyOf(verb, asked);
     this.#noted?.push(key);
-    if (this.#hall !== undefined) return this.#pass(this.#hall, verb, asked);
+    if (this.#receiver !== undefined) return this.#pass(this.#receiver, verb, asked);
     this.#keptBytes += asked.bytes;
     const cameOn = performance.now();
     return new Promise((resolve, reject) => {
@@ -158,7 +158,7 @@ export class Gate {
     });
   }
 
-  #pass(hall: Hall, verb: LeaderVerb, asked: Asked, waitedMs?: number): Promise<void> | void {
+  #pass(receiver: Receiver, verb: LeaderVerb, asked: Asked, waitedMs?: number): Promise<void> | void {
     const { inbox, header } = asked;
     const user = header(userHeader);
     this.#unanswered++;
@@ -169,7 +169,7 @@ export class Gate {
       asked.respond(answer);
     };
     const from = { inbox, ...(user === undefined ? {} : { user }), ...(waitedMs === undefined ? {} : { waitedMs }) };
-    return hall.take(verb, { ...asked, respond }, from);
+    return receiver.take(verb, { ...asked, respond }, from);
   }
 }
 

@@ -16,11 +16,14 @@ const reserveShareMax = 0.9;
 const grantBytes = 1500;
 const useBytes = 700;
 const endBytes = 500;
-/** Reports of further uses share commits. */
+/** So many reports may each need a commit of their own. The reports of further uses share commits. */
 const usesAlone = 10_000;
 const useBytesInMany = 250;
 const addBytes = 400;
-/** The share of the bound for one request. The pool's policy, not this file, bounds its uses. */
+/**
+ * One request reserves at most this share of the bound for the ends of its leases. How many uses it may have is decided
+ * by the pool's policy, not here.
+ */
 const endsShareMax = 0.4;
 /** Counting the open leases takes some milliseconds if there are very many. */
 const countEveryMs = 1000;
@@ -139,7 +142,7 @@ function reportsOf(uses: number): number {
 
 /**
  * Bytes. `own`: the request itself may store them. `ends`: its leases need them later. Undefined: the request is never
- * refused for want of room.
+ * refused for lack of room.
  */
 function sizeOf(request: Request): { own: number; ends: number } | undefined {
   switch (request.type) {

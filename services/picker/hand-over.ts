@@ -1,10 +1,10 @@
-// A planned change of leader. The leader of a pool asks which picker takes over. The first that has folded the ledger
-// becomes its successor. It subscribes to the pool's subjects, and keeps the requests that come. Then the leader lets
-// no further request in, decides and answers all that it has, and takes no further turn. It hands over the requests
-// that wait, and says which requests have come to both. The successor claims the ledger, and decides the remaining
-// ones.
+// A planned change of leader. The leader of a pool asks which picker takes over. The first picker that has folded the
+// ledger becomes its successor. The successor subscribes to the pool's subjects, and keeps the requests that come. Then
+// the leader lets no further request in, decides and answers all that it has, and takes no further turn. It hands over
+// the requests that wait, and says which requests have come to both pickers. The successor claims the ledger, and
+// decides the remaining ones.
 //
-// Nothing here is needed for safety: the ledger lets one picker claim it, whatever becomes of these messages.
+// Nothing here is needed for safety: the ledger lets only one picker claim it, even if these messages are lost.
 import type { Msg, Subscription } from "@nats-io/transport-node";
 import { refuse } from "../../protocol/refusal.ts";
 import { pickerSubject } from "../../protocol/subjects.ts";
@@ -15,7 +15,7 @@ import type { Caller } from "./inbox.ts";
 import type { Leader } from "./leader.ts";
 import type { Prepared, Served } from "./serving.ts";
 
-/** The estate that a leader leaves to its successor. */
+/** Everything that a leader leaves to its successor. */
 interface Estate {
   /** Requests that have come to both, and that the leader has taken. */
   noted: string[];

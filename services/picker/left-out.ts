@@ -30,8 +30,7 @@ export class LeftOut {
   }
 
   /**
-   * The event that a leader sends when a turn has broken it. A command that the turn was deciding is left out from now
-   * on.
+   * The event that a leader sends when a turn has thrown. A command that the turn was deciding is left out from now on.
    */
   broken(
     cause: unknown,

@@ -25,7 +25,7 @@ import type { Quotas } from "../../state-machines/queue/quotas.ts";
 import type { Outbound } from "../../transport/outbound.ts";
 import { checkKey, goOnFrom, hashOfWitnessed, recovered, untilReadTo } from "./fold.ts";
 import { followOn } from "./following.ts";
-import { Gate, type Hall, type Handed } from "./gate.ts";
+import { Gate, type Handed, type Receiver } from "./gate.ts";
 import type { Demand } from "./growth.ts";
 import { Leader } from "./leader.ts";
 import type { LeaderEvent } from "./leader-event.ts";
@@ -280,12 +280,12 @@ export async function servePool(
     log.warn({ pool, why: String(why) }, "unused secrets could not be deleted; the next leader tries again");
   }
   if (signal.aborted) return;
-  const take: Hall["take"] = (verb, asked, from) => {
+  const take: Receiver["take"] = (verb, asked, from) => {
     const { body, respond, bytes } = asked;
     return requests.handle(verb, body, respond, whoSent(asked, users), bytes, from);
   };
-  const admits: Hall["admits"] = (verb, unread) => leader.admits(shareOf(verb), unread);
-  const rejects: Hall["rejects"] = (unread) => leader.inbox.reject(unread, overNats.tooMany);
+  const admits: Receiver["admits"] = (verb, unread) => leader.admits(shareOf(verb), unread);
+  const rejects: Receiver["rejects"] = (unread) => leader.inbox.reject(unread, overNats.tooMany);
   gate.open({ admits, rejects, take }, () => {
     const onBug = (error: unknown, verb: string): void => picker.defects.note("request", error, { pool, verb });
     for (const each of handed) takeHanded(each, { pool, requests, gate, responder: picker.responder, onBug });

@@ -2,8 +2,8 @@
 // an earlier state would otherwise be led from there, and all limits since would be forgotten. It is kept in the data
 // directory and in the bucket of secrets. The later one counts.
 //
-// It also says when its leader lived, so that the next one on this machine knows how much time has passed
-// (pool-time.ts).
+// It also says when its leader was last alive, so that the next leader on this machine knows how much time has passed
+// since then (pool-time.ts).
 import { mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { headers } from "@nats-io/transport-node";

@@ -10,7 +10,8 @@ import { bestAt, discounted, evidenceAt, meanOf, one } from "./evidence.ts";
 import { type Lots, proxyOfLot } from "./lots.ts";
 
 /**
- * The best by mean, and as many of those known at the target. More would cost more than they gain (`bench -- bandit`).
+ * The candidates are this many proxies with the best mean, and as many with the best mean at the target. More would cost
+ * more than they gain (`bench -- bandit`).
  */
 export const candidatesBest = 8;
 export const candidatesByLot = 1;

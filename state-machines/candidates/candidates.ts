@@ -51,11 +51,11 @@ export class Candidates implements Watcher {
     state.watcher = this;
   }
 
-  proxyMoved(proxy: Proxy): void {
+  proxyChanged(proxy: Proxy): void {
     this.#proxies.note(proxy);
   }
 
-  exitMoved(exit: Exit): void {
+  exitChanged(exit: Exit): void {
     this.#exits.note(exit);
   }
 
@@ -65,7 +65,7 @@ export class Candidates implements Watcher {
     this.#proxies.note(proxy);
   }
 
-  everythingMoved(): void {
+  everythingChanged(): void {
     this.#everything = true;
   }
 

@@ -3,6 +3,7 @@ import type { Exit, GroupLink, PoolState, Proxy } from "../fold/state.ts";
 import { Heap } from "../structures/heap.ts";
 import { hasTurn, type Rank, rankInExit } from "./strategies.ts";
 
+/** A proxy in a group of several. */
 export interface Seat {
   proxy: Proxy;
   rank: Rank;
@@ -11,6 +12,7 @@ export interface Seat {
   restPlace: number;
 }
 
+/** The proxies of a group of several. */
 export interface Many {
   seats: Map<Proxy, Seat>;
   free: Heap<"freePlace", Seat>;

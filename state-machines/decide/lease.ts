@@ -27,7 +27,7 @@ const restsPerRequest = 50;
 /** `retryAfterMs` if no known event will free a matching proxy. */
 const retryUnknownMs = 60_000;
 
-/** Characters of the requests that one commit records: each lease has its own copy. */
+/** Characters of the copies of one request in a commit: the event of each of its leases has one. */
 const recordedMax = 200_000;
 
 export type Granted = { lease: Lease; more?: readonly Lease[] } | { refusal: Refusal } | "later";
@@ -45,7 +45,7 @@ export function checkRequest(state: PoolState, request: LeaseRequest): Refusal |
   if (count > 1 && count * JSON.stringify(recordOf(request)).length > recordedMax)
     return invalid("count", `times the size of the request must be at most ${recordedMax} characters`);
   if (request.proxyId !== undefined && request.session !== undefined)
-    return invalid("proxyId", "a session has its own proxy");
+    return invalid("proxyId", "must not be given with session, which has its own proxy");
   if (request.proxyId !== undefined && request.waitMs > 0)
     return invalid("proxyId", "a lease request for one proxy cannot wait");
   if (request.token === true && rules.policy.token === null) return noTokenSource();
@@ -168,7 +168,7 @@ function hasToken(state: PoolState, { indexes: { wanting }, bound }: Asked): boo
   return wanting !== undefined || isGood(state, state.tokens.get(poolKey));
 }
 
-/** A token is missing, or a proxy to fetch one through. Asks for the token and refuses with that reason. */
+/** There is no good token, or no proxy through which to fetch one. Asks for the token, and refuses with that reason. */
 function withoutToken(turn: Turn, asked: Asked): Refusal {
   const { indexes, bounds, bound } = asked;
   const { state } = turn;
@@ -201,8 +201,8 @@ function chosenAgain(state: PoolState, { indexes, bounds }: Asked, drawn: LeaseC
 }
 
 /**
- * A lease is used by the user who took it. No user has taken the lease of a token's refresh.
- * @param owner absent: it may be any user's.
+ * Only the user that took a lease may use it. The lease of a token's refresh belongs to no user.
+ * @param owner the user that asks. Absent: it may use every lease.
  */
 export function belongsTo({ user }: Lease, owner: string | undefined): boolean {
   return owner === undefined || user === owner;

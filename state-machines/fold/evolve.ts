@@ -137,7 +137,7 @@ function changePolicy(state: PoolState, event: PolicyChanged | PoolOpened): void
   planAnew(state);
   forgetSessions(state);
   regroupTokens(state);
-  state.everythingMoved();
+  state.everythingChanged();
 }
 
 function grantLease(state: PoolState, event: LeaseGranted): void {
@@ -184,7 +184,7 @@ function grantLease(state: PoolState, event: LeaseGranted): void {
   proxy.usedOrder = state.nextOrder++;
   if (!goesOn) proxy.turnOrder = proxy.usedOrder;
   state.totals.granted++;
-  state.exitMoved(exit);
+  state.exitChanged(exit);
 }
 
 function reportUse(state: PoolState, event: UseReported): void {
@@ -276,9 +276,9 @@ function leave(lease: Lease): Lease | undefined {
 }
 
 function touch(state: PoolState, lease: Lease): void {
-  state.proxyMoved(lease.proxy);
+  state.proxyChanged(lease.proxy);
   replanExit(state, lease.exit);
-  state.exitMoved(lease.exit);
+  state.exitChanged(lease.exit);
 }
 
 function openLease(state: PoolState, id: string): Lease {

@@ -140,7 +140,7 @@ export function dropPast(state: PoolState, moved: Moved, past: Past): void {
   lookWhereCounted(state, of);
 }
 
-/** Exits that count it may no longer have to. */
+/** Exits that count this former exit may no longer have to. */
 export function lookWhereCounted(state: PoolState, of: Exit): void {
   for (const exit of of.moved?.countedBy ?? []) if (exit.moved !== null) lookAtPast(state, exit.moved);
 }

@@ -49,7 +49,7 @@ export function changeProxy(state: PoolState, event: ProxyChanged): void {
   const account = state.exitFor(accountKey(state, proxy.id, event.exit));
   if (account !== proxy.account) moveToExit(state, proxy, account);
   limitExit(state, account);
-  state.proxyMoved(proxy); // Labels decide which indexes it answers.
+  state.proxyChanged(proxy); // Labels decide which indexes it answers.
 }
 
 export function retireProxy(state: PoolState, event: ProxyRetired): void {
@@ -74,7 +74,7 @@ export function beginRest(state: PoolState, event: RestBegan): void {
     endUsageQuota(state, proxy.account);
     proxy.account.restUntil = Math.max(event.exitUntil, proxy.account.restUntil);
     if (proxy.account.members.length > spreadFrom) state.spreading.add(proxy.account);
-    state.exitMoved(proxy.account);
+    state.exitChanged(proxy.account);
   }
 }
 
@@ -97,7 +97,7 @@ export function move(state: PoolState, event: MovingEvent, proxy = proxyOf(state
   state.byState[proxy.state]--;
   proxy.state = event.state;
   state.byState[proxy.state]++;
-  state.proxyMoved(proxy);
+  state.proxyChanged(proxy);
   return proxy;
 }
 

@@ -173,22 +173,22 @@ export const retiredKeptMs = 3_600_000;
 /** An exit with more proxies than this begins their usage rest over several commits. */
 export const spreadFrom = 400;
 
-/** Is told of every proxy and exit that an event may have changed. */
+/** Called for every proxy and exit that an event may have changed. */
 export interface Watcher {
-  proxyMoved(proxy: Proxy): void;
-  exitMoved(exit: Exit): void;
+  proxyChanged(proxy: Proxy): void;
+  exitChanged(exit: Exit): void;
   /** The proxy belongs to another exit now, and is not placed there yet. */
   proxyLeft(proxy: Proxy, exit: Exit): void;
-  everythingMoved(): void;
+  everythingChanged(): void;
 }
 
-/** Is told of changes that may let a waiting request be served, or prevent it. */
+/** Called for changes after which a waiting request may be served, or no longer. */
 export interface Queue {
-  exitMoved(exit: Exit): void;
-  holderMoved(holder: string): void;
-  sessionMoved(session: string): void;
-  tokenMoved(key: string): void;
-  everythingMoved(): void;
+  exitChanged(exit: Exit): void;
+  holderChanged(holder: string): void;
+  sessionChanged(session: string): void;
+  tokenChanged(key: string): void;
+  everythingChanged(): void;
   /** Whether a waiting request's session is bound to a proxy of this exit. */
   waitsFor(exit: Exit): boolean;
 }
@@ -291,21 +291,21 @@ export class PoolState {
     this.pool = pool;
   }
 
-  proxyMoved(proxy: Proxy): void {
-    this.watcher?.proxyMoved(proxy);
-    this.queue?.exitMoved(proxy.account);
+  proxyChanged(proxy: Proxy): void {
+    this.watcher?.proxyChanged(proxy);
+    this.queue?.exitChanged(proxy.account);
   }
 
-  exitMoved(exit: Exit): void {
-    this.watcher?.exitMoved(exit);
-    this.queue?.exitMoved(exit);
-    if (exit.moved !== null) for (const other of exit.moved.countedBy) this.exitMoved(other);
+  exitChanged(exit: Exit): void {
+    this.watcher?.exitChanged(exit);
+    this.queue?.exitChanged(exit);
+    if (exit.moved !== null) for (const other of exit.moved.countedBy) this.exitChanged(other);
   }
 
-  tokenMoved(key: string): void {
+  tokenChanged(key: string): void {
     const proxy = this.proxies.get(key);
-    if (proxy !== undefined) this.proxyMoved(proxy);
-    this.queue?.tokenMoved(key);
+    if (proxy !== undefined) this.proxyChanged(proxy);
+    this.queue?.tokenChanged(key);
   }
 
   /** A request begins or stops to wait for this proxy's own token. */
@@ -314,17 +314,17 @@ export class PoolState {
     if (count > 0) this.askedFor.set(proxyId, count);
     else this.askedFor.delete(proxyId);
     const proxy = this.proxies.get(proxyId);
-    if (proxy !== undefined) this.watcher?.proxyMoved(proxy);
+    if (proxy !== undefined) this.watcher?.proxyChanged(proxy);
   }
 
   proxyLeft(proxy: Proxy, exit: Exit): void {
     this.watcher?.proxyLeft(proxy, exit);
-    this.queue?.everythingMoved();
+    this.queue?.everythingChanged();
   }
 
-  everythingMoved(): void {
-    this.watcher?.everythingMoved();
-    this.queue?.everythingMoved();
+  everythingChanged(): void {
+    this.watcher?.everythingChanged();
+    this.queue?.everythingChanged();
   }
 
   exitFor(key: string): Exit {

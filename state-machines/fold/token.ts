@@ -39,7 +39,7 @@ export function foldToken(state: PoolState, event: TokenEvent): void {
   }
   if (token.refresh === null && !isInScope(state, token)) forgetToken(state, token.key);
   else watch(state, token);
-  state.tokenMoved(token.key);
+  state.tokenChanged(token.key);
 }
 
 /** Tells indexes about tokens that have run out or may be fetched again. Nothing else changes. */
@@ -47,7 +47,7 @@ export function advanceTokens(state: PoolState): void {
   const { tokenTimes } = state;
   for (let token = tokenTimes.top; token !== undefined && token.changesAt <= state.at; token = tokenTimes.top) {
     watch(state, token);
-    state.tokenMoved(token.key);
+    state.tokenChanged(token.key);
   }
 }
 

@@ -41,11 +41,11 @@ export class HolderIndex {
     group.queue = null;
   }
 
-  holderMoved(holder: string): void {
+  holderChanged(holder: string): void {
     for (const queue of this.#ofHolder.get(holder) ?? []) this.#place(queue);
   }
 
-  poolTokenMoved(): void {
+  poolTokenChanged(): void {
     for (const queue of this.#forTokens) this.#place(queue);
   }
 

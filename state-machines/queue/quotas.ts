@@ -1,7 +1,6 @@
 // The used part of each user's quotas, over all pools that one process leads. The numbers of open leases and of recent
-// grants come from the pools' states, so a new leader continues them exactly. Waiting requests are in the leaders'
-// memory alone. Only users with a quota are counted, from their first request on. Their leases up to then are looked up
-// once.
+// grants come from the pools' states, so a new leader continues them exactly. Waiting requests are only in the leaders'
+// memory. Only users with a quota are counted, from their first request on. Their earlier leases are looked up once.
 import type { Event } from "../../events/event.ts";
 import { overQuota, type Quota, type QuotaName } from "../../protocol/quota.ts";
 import { overloaded, type Refusal } from "../../protocol/refusal.ts";
@@ -28,7 +27,7 @@ export interface QuotaPool {
   waiting(): Iterable<Waiting>;
 }
 
-/** Something that a user holds until then at the latest. */
+/** Something that a user holds until `until` at the latest: an open lease, or a place of a waiting request. */
 interface Held {
   until: number;
   place: number;
@@ -74,12 +73,12 @@ class Usage {
     this.copies.delete(waiting);
   }
 
-  took(grant: Grant): void {
+  addGrant(grant: Grant): void {
     this.#granted.push(grant);
   }
 
   /** Merges the grants of a pool that is led here from now on into those of the other pools. */
-  tookIn(grants: readonly Grant[]): void {
+  mergeGrants(grants: readonly Grant[]): void {
     this.#granted = [...this.#granted.slice(this.#first), ...grants].sort((a, b) => a.at - b.at);
     this.#first = 0;
   }
@@ -138,7 +137,7 @@ export class Quotas {
     return refused(asked, "waitingRequests", roomAt(usage.waiting, waitingRequests) - at);
   }
 
-  /** After it was folded. */
+  /** Called for each event, after it was folded. */
   saw(state: PoolState, event: Event): void {
     if (this.#users.size === 0) return;
     if (event.type !== "LeaseGranted" && event.type !== "LeaseRenewed" && event.type !== "LeaseClosed") return;
@@ -147,7 +146,7 @@ export class Quotas {
     if (lease === undefined || usage === undefined) return;
     if (event.type === "LeaseClosed") return usage.letGo(lease.id);
     usage.hold(lease);
-    if (event.type === "LeaseGranted") usage.took({ at: lease.grantedAt, of: state });
+    if (event.type === "LeaseGranted") usage.addGrant({ at: lease.grantedAt, of: state });
   }
 
   waits(waiting: Waiting): void {
@@ -161,7 +160,7 @@ export class Quotas {
   #usageOf({ user, quota }: Asked): Usage | undefined {
     if (user === undefined) return undefined;
     if (quota === undefined) {
-      // It may have had one before.
+      // The user may have had a quota before.
       this.#users.delete(user);
       return undefined;
     }
@@ -189,7 +188,7 @@ export class Quotas {
         recent.set(usage, grants);
       }
     }
-    for (const [usage, grants] of recent) usage.tookIn(grants);
+    for (const [usage, grants] of recent) usage.mergeGrants(grants);
     for (const each of waiting()) users.get(each.user ?? "")?.waits(each);
   }
 }

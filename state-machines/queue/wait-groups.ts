@@ -1,6 +1,6 @@
-// Waiting lease requests that the same proxies could serve form a wait group. Only the first of each group is looked
-// at, and only groups that an event concerns. A group is open (any proxy of its index may serve it) or bound to its
-// session's proxy. So the cost of a turn depends on its events, however many requests wait.
+// Waiting lease requests that the same proxies could serve form a wait group. Only groups that an event concerns are
+// looked at, and only the first request of each. So the cost of a turn depends on its events, however many requests
+// wait. A group is open (any proxy of its index may serve it) or bound to its session's proxy.
 import type { CandidateIndex } from "../candidates/candidate-index.ts";
 import type { Exit, PoolState, Queue } from "../fold/state.ts";
 import { poolKey } from "../machines/token.ts";
@@ -16,8 +16,8 @@ import { earlier, HolderQueues, keyOf, type WaitGroup, type WaitingRequest } fro
 interface Open {
   plain: HolderQueues;
   /** Groups whose requests exclude proxies. */
-  choosy: Set<WaitGroup>;
-  /** The index's `changes` at the last look that could serve none of the choosy groups. */
+  excluding: Set<WaitGroup>;
+  /** The index's `changes` at the last look that could serve none of the excluding groups. */
   lookedAt: number;
 }
 
@@ -54,7 +54,7 @@ export class WaitGroups implements Queue {
     const group = this.#groupOf(request);
     if (group?.requests.delete(request) !== true || group.order !== request.order) return;
     const [first] = group.requests;
-    this.#cancel(group);
+    this.#removeEverywhere(group);
     if (first === undefined) this.#drop(group);
     else {
       group.order = first.order;
@@ -62,7 +62,7 @@ export class WaitGroups implements Queue {
     }
   }
 
-  /** The earliest request that can be served now. Settle the indexes first. */
+  /** The earliest request that can be served now. The caller settles the candidate indexes before. */
   first(): WaitingRequest | undefined {
     this.#settle();
     let first = this.#able.first;
@@ -70,7 +70,7 @@ export class WaitGroups implements Queue {
       index.advance();
       if (index.ready.size === 0) continue;
       first = earlier(first, open.plain.first);
-      first = earlier(first, this.#firstChoosy(index, open));
+      first = earlier(first, this.#firstExcluding(index, open));
     }
     const [request] = first?.requests ?? [];
     return request;
@@ -82,7 +82,7 @@ export class WaitGroups implements Queue {
     if (group !== undefined) this.#stale.add(group);
   }
 
-  /** When time alone may let one of them be served. */
+  /** When a request may become servable by time alone. */
   wakeAt(): number {
     this.#settle();
     let at = this.#timed.top?.changesAt ?? Infinity;
@@ -90,12 +90,12 @@ export class WaitGroups implements Queue {
     return at;
   }
 
-  exitMoved(exit: Exit): void {
+  exitChanged(exit: Exit): void {
     for (const group of this.#ofExit.get(exit) ?? []) this.#stale.add(group);
   }
 
-  holderMoved(holder: string): void {
-    this.#holders.holderMoved(holder);
+  holderChanged(holder: string): void {
+    this.#holders.holderChanged(holder);
     for (const open of this.#open.values()) open.lookedAt = -1;
   }
 
@@ -103,19 +103,19 @@ export class WaitGroups implements Queue {
     return this.#ofExit.has(exit);
   }
 
-  sessionMoved(session: string): void {
+  sessionChanged(session: string): void {
     for (const group of this.#ofSession.get(session) ?? []) this.#stale.add(group);
   }
 
-  tokenMoved(key: string): void {
+  tokenChanged(key: string): void {
     if (key !== poolKey) return; // A change of a proxy's token is reported to its exit.
-    this.#holders.poolTokenMoved();
+    this.#holders.poolTokenChanged();
     for (const group of this.#tokenless) this.#stale.add(group);
     for (const open of this.#open.values()) open.lookedAt = -1;
   }
 
-  everythingMoved(): void {
-    this.#holders.poolTokenMoved();
+  everythingChanged(): void {
+    this.#holders.poolTokenChanged();
     for (const group of this.#groups.values()) this.#stale.add(group);
   }
 
@@ -126,7 +126,7 @@ export class WaitGroups implements Queue {
       this.#stale.add(group);
     }
     for (const group of this.#stale) {
-      this.#cancel(group);
+      this.#removeEverywhere(group);
       this.#assess(group);
     }
     this.#stale.clear();
@@ -171,20 +171,20 @@ export class WaitGroups implements Queue {
   #openUp(group: WaitGroup): void {
     let open = this.#open.get(group.index);
     if (open === undefined) {
-      open = { plain: new HolderQueues(), choosy: new Set(), lookedAt: -1 };
+      open = { plain: new HolderQueues(), excluding: new Set(), lookedAt: -1 };
       this.#open.set(group.index, open);
     }
     if (group.bounds.excluded.size === 0) this.#holders.enter(group, open.plain);
     else {
-      open.choosy.add(group);
+      open.excluding.add(group);
       open.lookedAt = -1;
     }
   }
 
-  #firstChoosy(index: CandidateIndex, open: Open): WaitGroup | undefined {
-    if (open.choosy.size === 0 || open.lookedAt === index.changes) return undefined;
+  #firstExcluding(index: CandidateIndex, open: Open): WaitGroup | undefined {
+    if (open.excluding.size === 0 || open.lookedAt === index.changes) return undefined;
     let first: WaitGroup | undefined;
-    for (const group of open.choosy) {
+    for (const group of open.excluding) {
       if (this.#holders.isHeld(group) || earlier(first, group) !== group) continue;
       if (index.choose(group.bounds.excluded) !== undefined) first = group;
     }
@@ -192,11 +192,11 @@ export class WaitGroups implements Queue {
     return first;
   }
 
-  #cancel(group: WaitGroup): void {
+  #removeEverywhere(group: WaitGroup): void {
     this.#holders.leave(group);
     const open = this.#open.get(group.index);
-    open?.choosy.delete(group);
-    if (open?.plain.all.size === 0 && open.choosy.size === 0) this.#open.delete(group.index);
+    open?.excluding.delete(group);
+    if (open?.plain.all.size === 0 && open.excluding.size === 0) this.#open.delete(group.index);
     this.#timed.delete(group);
     this.#tokenless.delete(group);
     if (group.asksFor !== null) this.#state.askFor(group.asksFor, -1);

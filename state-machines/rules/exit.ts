@@ -27,7 +27,7 @@ export interface Room {
   restIsDue: boolean;
 }
 
-/** Every lease takes this path, `roomAt` and `heldUntil`. They call each rule by its name: a loop would cost more. */
+/** Every lease calls this function, `roomAt` and `heldUntil`. They name each rule, because a loop would cost more. */
 export function roomOf(state: PoolState, exit: Exit, minUses: number): Room {
   let held = 0;
   if (rate.holds(state, exit, minUses)) held |= bits.rate;
@@ -41,7 +41,7 @@ export function roomOf(state: PoolState, exit: Exit, minUses: number): Room {
 
 type Held = Record<Exclude<HoldName, "bytes">, number> & { bytes?: number };
 
-/** How many proxies each of them holds back, for `limitedBy`. @param of a place among `holdNames`. */
+/** How many proxies each rule holds back, for `limitedBy`. @param of the number for a place in `holdNames`. */
 export function heldBack(state: PoolState, of: (place: number) => number): Held {
   const told = holdNames.flatMap((name, i) =>
     name !== "rest" && ruleOf[name].isTold?.(state) === false ? [] : [[name, of(i)]],

@@ -15,7 +15,7 @@ export const failures = {
     if (!countsAtAll && (rule !== null || streak !== null))
       return ["outcomes: no outcome counts as a failure, so the failures and streak rules can never fire"];
     const windows = windowsOf(rate);
-    // If failures counted from their grants, the uses of an hour could all be reported in one minute.
+    // If the rate counts from the grant, the uses of an hour may all be reported in one minute.
     if (rule === null || windows.length === 0 || countFrom === "grant") return [];
     const most = Math.min(...windows.map((each) => mostIn(each, rule.windowMs)));
     if (most > rule.limit) return [];

@@ -5,12 +5,12 @@ import { addTo, deleteFrom } from "../structures/multimap.ts";
 /** Counts a new open lease of this holder. */
 export function hold(state: PoolState, holder: string, lease: Lease): void {
   addTo(state.holders, holder, lease);
-  state.queue?.holderMoved(holder);
+  state.queue?.holderChanged(holder);
 }
 
 export function letGo(state: PoolState, holder: string, lease: Lease): void {
   deleteFrom(state.holders, holder, lease);
-  state.queue?.holderMoved(holder);
+  state.queue?.holderChanged(holder);
 }
 
 /** Whether the holder has as many open leases as it may. */

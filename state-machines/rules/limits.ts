@@ -28,7 +28,7 @@ function compileLimits(policy: Policy, own: readonly Limits[]): ExitLimits {
 
 export function limitExit(state: PoolState, exit: Exit): void {
   setLimits(state, exit);
-  state.exitMoved(exit);
+  state.exitChanged(exit);
 }
 
 /** Applies a new policy. All proxies are reassessed anyway, so single exits are not reported as moved. */

@@ -22,7 +22,7 @@ export function bind(state: PoolState, name: string, lease: Lease): void {
   session.leases.add(lease);
   state.idleSessions.delete(session);
   forgetSurplus(state);
-  state.queue?.sessionMoved(name);
+  state.queue?.sessionChanged(name);
 }
 
 /** A lease of the session has ended. If it was the last one, the session is idle from now on. */
@@ -121,5 +121,5 @@ export function canBindFrom(state: PoolState, name: LeaseRequest["session"], at:
 function forget(state: PoolState, session: Session): void {
   state.idleSessions.delete(session);
   state.sessions.delete(session.name);
-  state.queue?.sessionMoved(session.name);
+  state.queue?.sessionChanged(session.name);
 }

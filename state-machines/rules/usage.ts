@@ -32,7 +32,7 @@ export const usage = {
     const quota = counted(rule.limit, "use");
     return idleAt === at
       ? `usage: its exit ${exit} had used up its usage quota of ${quota}, which calls for a rest of ${span(rule.restMs)}. A new usage quota begins.`
-      : `usage: its exit ${exit} had too few of the ${quota} of a usage quota left for a lease request, which calls for a rest of ${span(rule.restMs)} from when the exit became idle, ${instant(idleAt)}. A new usage quota begins.`;
+      : `usage: its exit ${exit} had fewer uses left in its usage quota of ${quota} than a lease request needed, which calls for a rest of ${span(rule.restMs)} from when the exit became idle, ${instant(idleAt)}. A new usage quota begins.`;
   },
 } satisfies ExitRule & RestRule;
 
@@ -50,7 +50,7 @@ export function strictestUsage(policy: Policy, own: readonly Limits[]): Policy["
   return strictest;
 }
 
-/** No lease is open on the exit and too few uses are left. A request that meets the exit begins its usage rest. */
+/** No lease is open on the exit, and too few uses are left. The next request that chooses the exit begins its rest. */
 export function isRestDue(state: PoolState, exit: Exit, minUses: number): boolean {
   const { usage: rule } = exit.limits;
   if (rule === null || minUses > rule.limit || exit.restUntil > state.at || leasesOf(exit).length > 0) return false;

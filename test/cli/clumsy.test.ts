@@ -67,7 +67,7 @@ test("refuses a wait beyond all bounds, and does not report a silent service", a
   });
   const { code, stderr } = await remuda("lease", "--wait", "999999999999d");
   expect(code).toBe(2);
-  expect(stderr).toContain("It is too long.");
+  expect(stderr).toContain("The duration is too long.");
 });
 
 test("names the wrong value of a report that cannot be read", async () => {

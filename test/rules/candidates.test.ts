@@ -44,7 +44,7 @@ class Proxies {
     grant(turn, { request: leaseRequestSchema.parse({}), leaseId });
     this.turn((turn) => ingest(turn, { leaseId, status }, turn.at));
     this.state.watcher = this.candidates;
-    for (const proxy of this.state.proxies.values()) if (proxy.granted > 0) this.candidates.proxyMoved(proxy);
+    for (const proxy of this.state.proxies.values()) if (proxy.granted > 0) this.candidates.proxyChanged(proxy);
   }
 
   turn<T>(decide: (turn: Turn) => T): T {

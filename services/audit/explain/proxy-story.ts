@@ -25,7 +25,7 @@ export function proxyStory(state: PoolState, proxy: Proxy, trail: Trail): string
       ? restOf(state, proxy, trail)
       : proxy.state === "retired"
         ? retired(at, trail)
-        : awake(state, proxy)),
+        : notResting(state, proxy)),
     figures(state, proxy),
     ...outcomes(trail),
     ...afterwards(at, trail),
@@ -98,7 +98,7 @@ function retired(at: number, { before }: Trail): string[] {
   ];
 }
 
-function awake(state: PoolState, proxy: Proxy): string[] {
+function notResting(state: PoolState, proxy: Proxy): string[] {
   const held = holding(state, proxy);
   const now = `At ${showInstant(state.at)} it was ${proxy.state}`;
   if (held.length === 0) return [`${now}, and could be leased.`];

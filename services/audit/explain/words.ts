@@ -16,12 +16,12 @@ export function span(ms: number): string {
     Math.floor(seconds / 3600) % 24,
     Math.floor(seconds / 60) % 60,
   ];
-  const rest = (ms % 60_000) / 1000;
+  const secondsLeft = (ms % 60_000) / 1000;
   const parts = [
     ...(days > 0 ? [`${days} d`] : []),
     ...(hours > 0 ? [`${hours} h`] : []),
     ...(minutes > 0 ? [`${minutes} min`] : []),
-    ...(rest > 0 ? [`${rest} s`] : []),
+    ...(secondsLeft > 0 ? [`${secondsLeft} s`] : []),
   ];
   return parts.join(" ");
 }

@@ -1,7 +1,7 @@
-// An alternative history: the recorded inputs under another policy. The record cannot tell everything, so some things
-// are assumed, and the assumptions are reported with the result (what-if.ts). A lease request comes when it was
-// granted. If it would have had to wait, its outcomes come later by the same time. A worker makes as many uses as it
-// made, with the same outcomes, whatever the proxy.
+// An alternative history: the recorded inputs under another policy. The record does not have everything that is needed.
+// So some things are assumed, and the result names these assumptions (what-if.ts). A lease request comes at the moment
+// when it was granted in the record. If it has to wait here, its outcomes come later by the same time. A worker makes as
+// many uses as recorded, with the same outcomes, even if another proxy is leased.
 //
 // It decides by command and does not use `Engine.turn`: recorded facts (refusals, claims) come between the commands of
 // a turn, and the engine would add its own sums of refusals and split a recorded turn at its own bound of timer events.
@@ -68,9 +68,9 @@ export class AlternativeHistory extends History {
     this.begin(state.at, chanceFor({ n: state.commits }, 1));
     const changed = changePolicy(this.turn, { policy: this.#patch });
     if ("refusal" in changed) {
-      const elsewhen =
+      const advice =
         changed.refusal.field === "policy.limitBy" ? " Leave --from out, or begin when the pool was idle." : "";
-      throw new Fault("fix-setup", `--policy: ${changed.refusal.message}${elsewhen}`);
+      throw new Fault("fix-setup", `--policy: ${changed.refusal.message}${advice}`);
     }
     this.commit(this.#head);
   }
@@ -80,7 +80,7 @@ export class AlternativeHistory extends History {
   }
 
   /**
-   * Applies the events of time before `until`.
+   * Applies the events that time makes due before `until`.
    * @param recordedWakeAt when the record's own next tick is due.
    */
   passTo(until: number, recordedWakeAt: number, n: number): void {
@@ -241,7 +241,7 @@ export class AlternativeHistory extends History {
     const read = readPolicy(this.#patch, event.policy);
     if ("refusal" in read) throw new Fault("fix-setup", `--policy: ${read.refusal.message}`);
     if (read.policy.limitBy !== this.state.rules.policy.limitBy && this.state.leases.size > 0)
-      throw new Fault("fix-setup", "limitBy was changed here while, under this policy, leases would have been open.");
+      throw new Fault("fix-setup", "limitBy changes in the record at a moment when leases are open under this policy.");
     return read.policy;
   }
 

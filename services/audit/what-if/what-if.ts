@@ -121,7 +121,7 @@ function assumptionsOf(record: RecordedHistory, tokens: Tokens, waitMs: number):
     refused > 0
       ? `The record only counts its ${refused} refusals, so they stay refused. A more generous policy would have granted more than is shown.`
       : "No request was refused in the record, so every request is known.",
-    "A use has the recorded outcome, class and duration, through any proxy.",
+    "A use has the recorded outcome, class and duration, even if another proxy is leased.",
     "A worker makes as many uses of a lease as recorded, or fewer if the lease has fewer.",
     "Proxies are added, changed and retired, and manual rests begin, as recorded.",
     ...(requests + begun + minted + failed === 0
@@ -161,7 +161,7 @@ function figuresOf({ model }: Checker) {
     fullest,
     /** Windows that were full at some moment. */
     windowsFull: peaks.filter(({ slots, limit }) => slots >= limit).length,
-    /** Findings of a passed limit of an exit. */
+    /** Findings that a limit of an exit was exceeded. */
     overLimit: exitRuleNames.reduce((sum, rule) => sum + (findings.byRule[rule] ?? 0), 0),
     findings: findings.count,
   };
@@ -182,9 +182,9 @@ function pictureOf(events: readonly Event[]): string {
       // The range begins with a policy change of its own if the alternative policy differs, or the record had tokens.
       if ("policy" in event) return { ...event, version: 0, policy: { ...event.policy, token: null } };
       if (event.type !== "LeaseGranted") return event;
-      const { tokenId: _given, request, ...rest } = event;
-      const { token: _requested, ...others } = request;
-      return { ...rest, request: others };
+      const { tokenId: _given, request, ...others } = event;
+      const { token: _requested, ...asked } = request;
+      return { ...others, request: asked };
     }),
   );
 }
