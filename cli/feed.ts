@@ -128,7 +128,7 @@ function commitIn(bytes: Uint8Array, sequence: number): CommitEnvelope {
 async function ledgerStreamOf(bus: Bus, pool: string): Promise<string> {
   const stream = await streamOf(bus, ledgerSubject(pool));
   if (stream !== undefined) return stream;
-  throw new Fault("retry-later", 'this NATS has no ledgers yet. Start a picker with "npx remuda up".');
+  throw new Fault("retry-later", 'this NATS server has no ledgers yet. Start a picker with "npx remuda up".');
 }
 
 /** It does not change in the life of a stream, whichever server has it. */

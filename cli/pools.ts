@@ -127,7 +127,11 @@ async function sourcesOf(ask: Ask): Promise<string[]> {
 
 /** @throws Fault unless the person at the terminal types the expected text. */
 async function confirm(question: string, expected: string): Promise<void> {
-  if (!process.stdin.isTTY) throw new Fault("fix-setup", "There is no terminal to ask at. Confirm with --yes.");
+  if (!process.stdin.isTTY)
+    throw new Fault(
+      "fix-setup",
+      "The standard input is not a terminal, so the command cannot ask. Confirm with --yes.",
+    );
   const lines = createInterface({ input: process.stdin, output: process.stderr });
   const answer = await lines.question(question).finally(() => lines.close());
   if (answer.trim() !== expected) throw new Fault("fix-setup", "Not confirmed. Nothing was deleted.");

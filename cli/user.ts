@@ -153,7 +153,7 @@ function readName(text: string): string {
 }
 
 function readNewName(text: string): string {
-  if (text === healthUser) throw new InvalidArgumentError("This name is the health check's.");
+  if (text === healthUser) throw new InvalidArgumentError("This name is reserved for the health check.");
   return readName(text);
 }
 

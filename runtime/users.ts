@@ -55,7 +55,9 @@ export async function changeUsers(
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   } catch (cause) {
-    throw new Fault("fix-setup", `${dirname(path)} cannot be made for the users file (${codeOf(cause)})`, { cause });
+    throw new Fault("fix-setup", `the folder ${dirname(path)} of the users file cannot be made (${codeOf(cause)})`, {
+      cause,
+    });
   }
   await withLock(`${path}.lock`, async () => {
     const before = readUsers(path) ?? [];

@@ -86,7 +86,8 @@ export class TokenWaiters<To> {
     else if (indexes !== undefined) askForToken(turn, { indexes, excluded: noProxies, bound: undefined });
     if (asked.deadline <= turn.at || this.#isHopeless(group)) return { refusal: this.#refusalOf(group) };
     const { max } = state.rules.policy.waiting;
-    if (this.#deadlines.size >= max) return { refusal: overloaded(`More than ${max} wait already.`) };
+    if (this.#deadlines.size >= max)
+      return { refusal: overloaded(`More than ${max} requests for a token are waiting.`) };
     const waiter: Waiter<To> = { ...asked, group, place: -1 };
     if (group.waiters.size === 0) this.#enter(group);
     group.waiters.add(waiter);
