@@ -4,8 +4,8 @@ import { z } from "zod";
 
 export const headSignedSchema = z.strictObject({
   type: z.literal("HeadSigned"),
-  n: z.int().describe("The last commit before the one that holds this event."),
-  hash: z.string().describe("base64url SHA-256 of its bytes."),
+  n: z.int().describe("The number of the commit before the one that holds this event."),
+  hash: z.string().describe("base64url SHA-256 of the bytes of commit `n`."),
   keyId: z.string().describe("Names the public key that the signature is checked with."),
   signature: z.string().describe("base64url Ed25519, over `headStatement`."),
   inert: z.literal(true).describe("It decides nothing: a reader that does not know it may skip it."),

@@ -80,7 +80,9 @@ export const requestsRefusedSchema = z.strictObject({
   type: z.literal("RequestsRefused"),
   code: z.enum(refusalWords),
   count,
-  limitedBy: as(z.custom<LimitedBy>(), "figures", "LimitedBy").optional().describe("Of the last of these requests."),
+  limitedBy: as(z.custom<LimitedBy>(), "figures", "LimitedBy")
+    .optional()
+    .describe("The rules that held proxies back from the last of these requests."),
   request: requestSchema.optional().describe("The last of these requests, if it could be read."),
 });
 export type RequestsRefused = z.infer<typeof requestsRefusedSchema>;

@@ -27,7 +27,7 @@ export const useReportedSchema = z.strictObject({
   proxyId: z.string(),
   class: z.enum(outcomeClasses),
   result: z.enum(["success", "failure", "neutral"]),
-  counts: flag.describe("Counts for the failure window."),
+  counts: flag.describe("The outcome counts in the failure window."),
   score: z.int32().describe("The proxy's score and streak after this outcome."),
   streak: z.int32(),
   slotAt: instant

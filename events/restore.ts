@@ -5,7 +5,7 @@ import { flag, instant } from "./field.ts";
 export const ledgerRestoredSchema = z.strictObject({
   type: z.literal("LedgerRestored"),
   last: z.int().describe("The number of the backup's last commit. Later ones are lost."),
-  sequence: z.int().describe("Of that commit, in the stream that was backed up."),
+  sequence: z.int().describe("The sequence of that commit in the stream that was backed up."),
   backedUpAt: instant,
   until: instant.describe("No lease is granted before then, because uses after the backup are not known."),
   closed: flag.describe("The pool was closed."),

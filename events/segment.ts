@@ -4,9 +4,9 @@ import { flag } from "./field.ts";
 
 export const segmentArchivedSchema = z.strictObject({
   type: z.literal("SegmentArchived"),
-  first: z.int().describe("The number of its first commit."),
-  last: z.int().describe("The number of its last commit."),
-  sequence: z.int().describe("Of the last commit, in the stream."),
+  first: z.int().describe("The number of the segment's first commit."),
+  last: z.int().describe("The number of the segment's last commit."),
+  sequence: z.int().describe("The sequence of the last commit in the stream."),
   hash: z.string().describe("base64url SHA-256 of the segment's lines."),
   closed: flag.describe("The pool was closed."),
   snapshot: z.string().describe("base64url SHA-256 of a snapshot that has these commits."),

@@ -25,14 +25,18 @@ export const contract = {
     reply: z.union([lease.leaseReplySchema, lease.leasesGrantedSchema]),
     summary: "Lease a proxy",
     description:
-      "Waits up to `waitMs` until one can be leased. An empty body requests one use of any proxy. With `count` the reply has a list, of one lease or more.",
+      "Waits up to `waitMs` until one can be leased. An empty body requests one use of any proxy. With `count`, the reply has a list of one or more leases.",
   },
   "leases.list": {
     request: lease.leasesListRequestSchema,
     reply: lease.leasesReplySchema,
     summary: "The open leases, by id, without their URLs",
   },
-  renew: { request: lease.renewRequestSchema, reply: lease.leaseReplySchema, summary: "Give a lease a new end" },
+  renew: {
+    request: lease.renewRequestSchema,
+    reply: lease.leaseReplySchema,
+    summary: "Renew a lease: give it a new end",
+  },
   release: {
     request: lease.releaseRequestSchema,
     reply: lease.releaseReplySchema,
@@ -43,7 +47,7 @@ export const contract = {
     request: lease.cancelRequestSchema,
     reply: lease.cancelReplySchema,
     summary: "Cancel a waiting lease request, by its requestId",
-    description: "The waiting request is answered `unavailable`. False: nothing waits under this id (any more).",
+    description: "The waiting request is answered `unavailable`. `cancelled` is false if nothing waits under this id.",
   },
   report: {
     request: outcome.reportRequestSchema,
@@ -56,7 +60,7 @@ export const contract = {
     reply: proxy.addReplySchema,
     summary: "Add proxies",
     description:
-      'A list of lines (`text/plain`, `text/csv`), a JSON array, or {"proxies": […]}; up to 32 MiB. Adding again changes nothing. `scheme` is for entries without one.',
+      'A list of lines (`text/plain`, `text/csv`), a JSON array, or {"proxies": […]}; up to 32 MiB. Adding a proxy again changes nothing. `scheme` is for entries without one.',
   },
   "proxies.list": {
     request: proxy.listRequestSchema,

@@ -46,7 +46,7 @@ export function chartTable(name: string): string {
   const symbols = [...new Set(arrows.map(({ label }) => label))].sort();
   const states = Object.keys(root.states);
   return showTable(
-    ["symbol, where the state is", ...states],
+    ["symbol ↓ state →", ...states],
     symbols.map((symbol) => [
       code(symbol),
       ...states.map((from) => arrows.find((arrow) => arrow.from === from && arrow.label === symbol)?.to ?? ""),
