@@ -1,4 +1,4 @@
-"""The client for asyncio. Requests to the service wait without a thread; `fetch` makes its request in one of its own."""
+"""The client for asyncio. Requests to the service wait without a thread. Each request of `fetch` has one of its own."""
 
 from __future__ import annotations
 

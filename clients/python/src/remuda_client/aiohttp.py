@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import Any, AsyncIterator, Callable, Dict, Mapping, Optional, Tuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import aiohttp
 
 from .aio import AsyncClient, AsyncLease
+from .ask import Asking
 from .client import wanted_of
 from .errors import RemudaError, RemudaFault
 from .fetch import REDIRECTS_MAX, Wanted, redirected
-from .outcome import IDEMPOTENT, answer_fields, verdict_of, with_word
+from .outcome import verdict_of
+from .tries import DEFAULT_TIMEOUT_S, Tries, Use
 
 #: aiohttp speaks to http proxies. For SOCKS, use aiohttp-socks with `lease.url`.
 SCHEMES = ("http",)
-DEFAULT_TIMEOUT_S = 30.0
-RETRY_WAIT_S_MAX = 5.0
 
 #: It may be async, and may read the body.
 Outcome = Callable[[aiohttp.ClientResponse], Any]
@@ -43,28 +42,27 @@ async def request(
 
     The outcome is reported when the block ends. The block ends without an exception: the status counts.
     """
+    _repeat_nothing(session)
     wanted: Wanted = wanted_of(method, url, headers, data)
     for hop in range(REDIRECTS_MAX + 1):
-        held, response, started = await _tried(session, client, wanted, retries, ssl, lease)
-        forwarded = urlsplit(wanted[1]).scheme == "http"
-        fields = answer_fields(response.status, response.headers, forwarded=forwarded)
+        use, response = await _tried(session, client, wanted, retries, ssl, lease)
         onward = redirected(wanted, response.status, response.headers.get("Location"))
         if onward is not None and hop < redirects:
             response.release()
-            await _report(held, wanted, started, fields)
+            await _run(client, use.ended())
             wanted = onward
             continue
         try:
             if outcome is not None:
                 word = outcome(response)
-                fields = with_word(fields, await word if hasattr(word, "__await__") else word)
+                use.classified(await word if hasattr(word, "__await__") else word)
             yield response
         except BaseException as error:
-            fields = {**fields, **verdict_of(error).fields}
-            raise
-        finally:
             response.release()
-            await _report(held, wanted, started, fields)
+            await _run(client, use.ended(verdict_of(error).fields))
+            raise
+        response.release()
+        await _run(client, use.ended())
         return
     raise RemudaFault("wrong-options", f"redirects: at most {REDIRECTS_MAX} are followed.")
 
@@ -76,22 +74,16 @@ async def _tried(
     retries: int,
     ssl: Any,
     given: Mapping[str, Any],
-) -> "Tuple[AsyncLease, aiohttp.ClientResponse, float]":
+) -> "Tuple[Use, aiohttp.ClientResponse]":
     method, url, headers, body = wanted
-    avoid: "list[str]" = []
-    earlier: Optional[BaseException] = None
-    for left in range(retries, -1, -1):
-        asked = {"schemes": SCHEMES, "target": urlsplit(url).hostname, **given}
-        if avoid and asked.get("session") is None:
-            asked["exclude"] = [*(asked.get("exclude") or []), *avoid]
-            asked["wait"] = min(asked.get("wait", 30.0), RETRY_WAIT_S_MAX)
+    is_plain = body is None or isinstance(body, bytes)
+    tries = Tries({"schemes": SCHEMES, **given}, retries, method, url, is_plain=is_plain)
+    while True:
         try:
-            lease = await client.lease(**asked)
-        except RemudaError:
-            if earlier is not None:
-                raise earlier from None
-            raise
-        started = time.monotonic()
+            lease = await client.lease(**tries.wanted())
+        except RemudaError as refusal:
+            raise tries.told(refusal) from None
+        use = Use(lease, url)
         proxy, auth = proxy_of(lease)
         limit = aiohttp.ClientTimeout(total=max(0.001, lease.left), sock_read=DEFAULT_TIMEOUT_S)
         options: Dict[str, Any] = {"proxy": proxy, "proxy_auth": auth, "timeout": limit, "allow_redirects": False}
@@ -100,19 +92,25 @@ async def _tried(
         try:
             response = await session.request(method, url, headers=headers, data=body, **options)
         except BaseException as error:
-            verdict = verdict_of(error)
-            await _report(lease, wanted, started, verdict.fields or {"reason": "client-abort"})
-            if not (left and verdict.another and (verdict.unsent or method in IDEMPOTENT)):
+            await _run(client, use.failed(error))
+            # aiohttp reads some bodies before it connects, so one that is not there whole is never sent again.
+            if not tries.goes_on(use, error, unsent=is_plain and verdict_of(error).unsent):
                 raise
-            earlier = error
-        else:
-            if response.status != 407 or urlsplit(url).scheme != "http" or not left:
-                return lease, response, started
-            response.release()
-            await _report(lease, wanted, started, {"reason": "proxy-auth", "status": 407})
-            earlier = None
-        avoid.append(lease.proxy_id)
-    raise AssertionError("the last try returns or raises")
+            continue
+        use.answered(response.status, response.headers)
+        if not tries.goes_on_after_407(use):
+            return use, response
+        response.release()
+        await _run(client, use.ended({"reason": "proxy-auth"}))
+
+
+def _repeat_nothing(session: aiohttp.ClientSession) -> None:
+    """aiohttp 3.10 and newer make a request again by themselves when its connection breaks, as part of one use.
+
+    Nothing but this attribute switches that off. aiohttp's own test client sets it as well.
+    """
+    if getattr(session, "_retry_connection", False):
+        session._retry_connection = False
 
 
 def proxy_of(lease: AsyncLease) -> "Tuple[str, Optional[aiohttp.BasicAuth]]":
@@ -124,9 +122,6 @@ def proxy_of(lease: AsyncLease) -> "Tuple[str, Optional[aiohttp.BasicAuth]]":
     return bare, aiohttp.BasicAuth(unquote(parts.username), unquote(parts.password or ""))
 
 
-async def _report(lease: AsyncLease, wanted: Wanted, started: float, fields: Dict[str, Any]) -> None:
-    latency = int((time.monotonic() - started) * 1000)
-    told = {"leaseId": lease.lease_id, "n": 1, "target": urlsplit(wanted[1]).hostname, "latencyMs": latency}
-    from .lease import asking_for_outcomes
-
-    await lease._service.run(asking_for_outcomes(lease._settings, lease.pool, [{**told, **fields}]))
+async def _run(client: AsyncClient, asking: Optional[Asking]) -> None:
+    if asking is not None:
+        await client._service.run(asking)  # The same package.

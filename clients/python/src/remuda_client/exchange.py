@@ -233,7 +233,8 @@ class _Wire:
         """The failure that this error of the socket means in the present phase."""
         if isinstance(error, socket.timeout):
             cut = time.monotonic() >= self._deadline
-            return self.failed("No answer in time.", error="ETIMEDOUT", another=self.phase != "body" and not cut, cut=cut)
+            another = self.phase != "body" and not cut
+            return self.failed("No answer in time.", error="ETIMEDOUT", another=another, cut=cut)
         if isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
             told = verdict_of(error)
             another = told.another and self.phase == "tls"
@@ -282,6 +283,8 @@ def _socks(wire: _Wire, host: str, port: int, login: Tuple[str, str], *, by_name
         raise wire.failed("The proxy does not speak SOCKS 5.", reason="proxy-error", another=True)
     if way == 2:
         name, password = (each.encode() for each in login)
+        if len(name) > 255 or len(password) > 255:
+            raise wire.failed("A SOCKS login has at most 255 bytes each.", reason="proxy-auth", another=True)
         wire.send(b"\x01" + bytes([len(name)]) + name + bytes([len(password)]) + password)
         if wire.exactly(2)[1] != 0:
             raise wire.failed("The proxy does not accept its login.", reason="proxy-auth", another=True)

@@ -5,25 +5,21 @@ Each request, redirect and try is one use. Connections through a proxy are kept 
 
 from __future__ import annotations
 
-import threading
+import contextlib
 import time
-from collections import OrderedDict
-from typing import Any, AsyncIterator, Callable, Dict, Iterator, Optional, Tuple
+from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Iterator, Optional, Tuple
 
 import httpx
 
-from .aio import AsyncClient, AsyncLease
-from .client import Client, Lease
+from .aio import AsyncClient
+from .ask import Asking
+from .client import Client
 from .errors import RemudaError
-from .lease import LeaseBase, asking_for_outcomes
-from .outcome import IDEMPOTENT, answer_fields, verdict_of, with_word
+from .lease import LeaseBase
+from .tries import DEFAULT_TIMEOUT_S, Kept, Tries, Use
 
 #: httpx speaks to http and https proxies. SOCKS needs httpx[socks]: name it in `schemes`.
 SCHEMES: Tuple[str, ...] = ("http", "https")
-DEFAULT_TIMEOUT_S = 30.0
-RETRY_WAIT_S_MAX = 5.0
-#: Proxies whose connections are kept.
-TRANSPORTS_MAX = 256
 
 #: It may read the body: `response.read()`, or `await response.aread()` if it is async.
 Outcome = Callable[[httpx.Response], Any]
@@ -37,68 +33,18 @@ class _Common:
         self._outcome = outcome
         self._request = {"schemes": SCHEMES, **request}
         self._made = made
-        self._lock = threading.Lock()
-        self._transports: "OrderedDict[str, Any]" = OrderedDict()
+        self._kept: "Kept[Any]" = Kept()
 
-    def _wanted(self, request: httpx.Request, avoid: "list[str]") -> Dict[str, Any]:
-        given: Dict[str, Any] = {"target": request.url.host, **self._request}
-        if avoid and given.get("session") is None:
-            given["exclude"] = [*(given.get("exclude") or []), *avoid]
-            given["wait"] = min(given.get("wait", 30.0), RETRY_WAIT_S_MAX)
-        return given
+    def _tries(self, request: httpx.Request) -> Tries:
+        is_plain = isinstance(request.stream, httpx.ByteStream)
+        return Tries(self._request, self._retries, request.method, str(request.url), is_plain=is_plain)
 
-    def _through(self, url: str, make: Callable[..., Any]) -> Tuple[Any, Any]:
-        """The transport of this proxy, and one that must be closed for it."""
-        with self._lock:
-            found = self._transports.pop(url, None) or make(proxy=httpx.Proxy(url), **self._made)
-            self._transports[url] = found
-            old = self._transports.popitem(last=False)[1] if len(self._transports) > TRANSPORTS_MAX else None
-            return found, old
-
-
-class _Use:
-    """One use: the fields of its outcome as they become known."""
-
-    def __init__(self, lease: LeaseBase, request: httpx.Request) -> None:
-        self.lease = lease
-        self.started = time.monotonic()
-        self.forwarded = request.url.scheme == "http" and lease.scheme in ("http", "https")
-        self.target = request.url.host
-        self.head: Dict[str, Any] = {}
-        self.bytes = 0
-        self.done = False
-        limits = request.extensions.get("timeout") or {}
-        left = max(0.001, lease.left)
-        # No request waits past the end of its lease.
-        bounded = {name: min(left, limits.get(name) or DEFAULT_TIMEOUT_S) for name in ("connect", "read", "write", "pool")}
-        request.extensions = {**request.extensions, "timeout": bounded}
-
-    def answered(self, response: httpx.Response) -> None:
-        self.head = answer_fields(response.status_code, response.headers, forwarded=self.forwarded)
-
-    def asking(self, fields: Dict[str, Any]) -> Any:
-        """None if it was reported."""
-        if self.done:
-            return None
-        self.done = True
-        told = {"leaseId": self.lease.lease_id, "n": 1, "target": self.target, "bytes": self.bytes}
-        latency = int((time.monotonic() - self.started) * 1000)
-        outcome = {**told, "latencyMs": latency, **self.head, **fields}
-        return asking_for_outcomes(self.lease._settings, self.lease.pool, [outcome])
-
-
-def _fields_of(error: BaseException) -> Dict[str, Any]:
-    return verdict_of(error).fields or {"reason": "client-abort"}
-
-
-def _may_repeat(error: BaseException, request: httpx.Request) -> bool:
-    verdict = verdict_of(error)
-    is_kept = isinstance(request.stream, httpx.ByteStream)  # A body that streams cannot be sent twice.
-    return is_kept and verdict.another and (verdict.unsent or request.method in IDEMPOTENT)
+    def _made_for(self, lease: LeaseBase, kind: Any) -> Any:
+        return kind(proxy=httpx.Proxy(lease.url), **self._made)
 
 
 class RemudaTransport(_Common, httpx.BaseTransport):
-    """@param request: of each lease: pool, session, labels, … @param made: options of the inner transports (verify)."""
+    """@param request: of each lease: pool, session, labels, … @param verify: of the targets, as httpx takes it."""
 
     def __init__(
         self,
@@ -113,95 +59,88 @@ class RemudaTransport(_Common, httpx.BaseTransport):
         self._client = client
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        avoid: "list[str]" = []
-        earlier: Optional[BaseException] = None
-        for left in range(self._retries, -1, -1):
+        tries = self._tries(request)
+        while True:
             try:
-                lease = self._client.lease(**self._wanted(request, avoid))
-            except RemudaError:
-                if earlier is not None:
-                    raise earlier from None
-                raise
-            use = _Use(lease, request)
-            transport, old = self._through(lease.url, httpx.HTTPTransport)
-            if old is not None:
-                old.close()
+                lease = self._client.lease(**tries.wanted())
+            except RemudaError as refusal:
+                raise tries.told(refusal) from None
+            use = Use(lease, str(request.url))
+            taken = contextlib.ExitStack()
             try:
-                response = transport.handle_request(request)
+                transport = self._kept.take(lease.url, lambda: self._made_for(lease, httpx.HTTPTransport))
+                taken.callback(self._give, lease.url)
+                response = transport.handle_request(_bounded(request, use, _trace))
             except BaseException as error:
-                self._report(lease, use, _fields_of(error))
-                if not left or not _may_repeat(error, request):
+                taken.close()
+                self._run(use.failed(error))
+                if not tries.goes_on(use, error, unsent=not use.is_sent):
                     raise
-                avoid.append(lease.proxy_id)
-                earlier = error
                 continue
-            use.answered(response)
-            if use.forwarded and response.status_code == 407 and left:
+            use.answered(response.status_code, response.headers)
+            if tries.goes_on_after_407(use):
                 response.close()
-                self._report(lease, use, {"reason": "proxy-auth"})
-                avoid.append(lease.proxy_id)
-                earlier = None
+                taken.close()
+                self._run(use.ended({"reason": "proxy-auth"}))
                 continue
-            return self._observed(lease, use, response, request)
-        raise AssertionError("the last try returns or raises")
+            return self._observed(response, request, _Stream(response.stream, use, self._run, taken))
 
-    def _observed(self, lease: Lease, use: _Use, response: httpx.Response, request: httpx.Request) -> httpx.Response:
-        stream = _Stream(response.stream, use, lambda fields: self._report(lease, use, fields))
-        seen = httpx.Response(
-            response.status_code, headers=response.headers, stream=stream, extensions=response.extensions
-        )
+    def _observed(self, response: httpx.Response, request: httpx.Request, stream: "_Stream") -> httpx.Response:
+        seen = _seen(response, request, stream)
         if self._outcome is not None:
-            seen.request = request
-            stream.held = True
+            stream.use.is_held = True
             try:
-                use.head = with_word(use.head, self._outcome(seen))
+                stream.use.classified(self._outcome(seen))
+            except BaseException:
+                seen.close()
+                raise
             finally:
-                stream.let_go()
+                self._run(stream.use.let_go())
         return seen
 
-    def _report(self, lease: Lease, use: _Use, fields: Dict[str, Any]) -> None:
-        asking = use.asking(fields)
+    def _run(self, asking: Optional[Asking]) -> None:
         if asking is not None:
-            lease._service.run(asking)
+            self._client._service.run(asking)  # The same package.
+
+    def _give(self, url: str) -> None:
+        for old in self._kept.give(url):
+            with contextlib.suppress(Exception):  # This request does not need it.
+                old.close()
 
     def close(self) -> None:
-        for transport in self._transports.values():
+        for transport in self._kept.all():
             transport.close()
 
 
 class _Stream(httpx.SyncByteStream):
-    def __init__(self, inner: Any, use: _Use, report: Callable[[Dict[str, Any]], None]) -> None:
+    """The body, observed: its end is the end of the use."""
+
+    def __init__(
+        self, inner: Any, use: Use, run: Callable[[Optional[Asking]], None], taken: contextlib.ExitStack
+    ) -> None:
+        self.use = use
         self._inner = inner
-        self._use = use
-        self._report = report
-        self._ended: Optional[Dict[str, Any]] = None
-        self.held = False
+        self._run = run
+        self._taken = taken
 
     def __iter__(self) -> Iterator[bytes]:
         try:
             for chunk in self._inner:
-                self._use.bytes += len(chunk)
+                self.use.bytes += len(chunk)
                 yield chunk
         except GeneratorExit:
             raise
         except BaseException as error:
-            self._end(_fields_of(error))
+            self._run(self.use.failed(error))
             raise
-        self._end({})
+        self._run(self.use.ended())
 
     def close(self) -> None:
-        self._inner.close()
-        self._end({})
-
-    def let_go(self) -> None:
-        self.held = False
-        if self._ended is not None:
-            self._report(self._ended)
-
-    def _end(self, fields: Dict[str, Any]) -> None:
-        self._ended = fields if self._ended is None else self._ended
-        if not self.held:
-            self._report(self._ended)
+        try:
+            self._inner.close()
+        finally:
+            self._taken.close()
+            self._run(self.use.ended())
 
 
 class AsyncRemudaTransport(_Common, httpx.AsyncBaseTransport):
@@ -220,95 +159,141 @@ class AsyncRemudaTransport(_Common, httpx.AsyncBaseTransport):
         self._client = client
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        avoid: "list[str]" = []
-        earlier: Optional[BaseException] = None
-        for left in range(self._retries, -1, -1):
+        tries = self._tries(request)
+        while True:
             try:
-                lease = await self._client.lease(**self._wanted(request, avoid))
-            except RemudaError:
-                if earlier is not None:
-                    raise earlier from None
-                raise
-            use = _Use(lease, request)
-            transport, old = self._through(lease.url, httpx.AsyncHTTPTransport)
-            if old is not None:
-                await old.aclose()
+                lease = await self._client.lease(**tries.wanted())
+            except RemudaError as refusal:
+                raise tries.told(refusal) from None
+            use = Use(lease, str(request.url))
+            taken = contextlib.AsyncExitStack()
             try:
-                response = await transport.handle_async_request(request)
+                transport = self._kept.take(lease.url, lambda: self._made_for(lease, httpx.AsyncHTTPTransport))
+                taken.push_async_callback(self._give, lease.url)
+                response = await transport.handle_async_request(_bounded(request, use, _async_trace))
             except BaseException as error:
-                await self._report(lease, use, _fields_of(error))
-                if not left or not _may_repeat(error, request):
+                await taken.aclose()
+                await self._run(use.failed(error))
+                if not tries.goes_on(use, error, unsent=not use.is_sent):
                     raise
-                avoid.append(lease.proxy_id)
-                earlier = error
                 continue
-            use.answered(response)
-            if use.forwarded and response.status_code == 407 and left:
+            use.answered(response.status_code, response.headers)
+            if tries.goes_on_after_407(use):
                 await response.aclose()
-                await self._report(lease, use, {"reason": "proxy-auth"})
-                avoid.append(lease.proxy_id)
-                earlier = None
+                await taken.aclose()
+                await self._run(use.ended({"reason": "proxy-auth"}))
                 continue
-            return await self._observed(lease, use, response, request)
-        raise AssertionError("the last try returns or raises")
+            return await self._observed(response, request, _AsyncStream(response.stream, use, self._run, taken))
 
     async def _observed(
-        self, lease: AsyncLease, use: _Use, response: httpx.Response, request: httpx.Request
+        self, response: httpx.Response, request: httpx.Request, stream: "_AsyncStream"
     ) -> httpx.Response:
-        stream = _AsyncStream(response.stream, use, lambda fields: self._report(lease, use, fields))
-        seen = httpx.Response(
-            response.status_code, headers=response.headers, stream=stream, extensions=response.extensions
-        )
+        seen = _seen(response, request, stream)
         if self._outcome is not None:
-            seen.request = request
-            stream.held = True
+            stream.use.is_held = True
             try:
                 word = self._outcome(seen)
-                use.head = with_word(use.head, await word if hasattr(word, "__await__") else word)
+                stream.use.classified(await word if hasattr(word, "__await__") else word)
+            except BaseException:
+                await seen.aclose()
+                raise
             finally:
-                await stream.let_go()
+                await self._run(stream.use.let_go())
         return seen
 
-    async def _report(self, lease: AsyncLease, use: _Use, fields: Dict[str, Any]) -> None:
-        asking = use.asking(fields)
+    async def _run(self, asking: Optional[Asking]) -> None:
         if asking is not None:
-            await lease._service.run(asking)
+            await self._client._service.run(asking)  # The same package.
+
+    async def _give(self, url: str) -> None:
+        for old in self._kept.give(url):
+            with contextlib.suppress(Exception):  # This request does not need it.
+                await old.aclose()
 
     async def aclose(self) -> None:
-        for transport in self._transports.values():
+        for transport in self._kept.all():
             await transport.aclose()
 
 
 class _AsyncStream(httpx.AsyncByteStream):
-    def __init__(self, inner: Any, use: _Use, report: Callable[[Dict[str, Any]], Any]) -> None:
+    def __init__(
+        self,
+        inner: Any,
+        use: Use,
+        run: Callable[[Optional[Asking]], Awaitable[None]],
+        taken: contextlib.AsyncExitStack,
+    ) -> None:
+        self.use = use
         self._inner = inner
-        self._use = use
-        self._report = report
-        self._ended: Optional[Dict[str, Any]] = None
-        self.held = False
+        self._run = run
+        self._taken = taken
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             async for chunk in self._inner:
-                self._use.bytes += len(chunk)
+                self.use.bytes += len(chunk)
                 yield chunk
         except GeneratorExit:
             raise
         except BaseException as error:
-            await self._end(_fields_of(error))
+            await self._run(self.use.failed(error))
             raise
-        await self._end({})
+        await self._run(self.use.ended())
 
     async def aclose(self) -> None:
-        await self._inner.aclose()
-        await self._end({})
+        try:
+            await self._inner.aclose()
+        finally:
+            await self._taken.aclose()
+            await self._run(self.use.ended())
 
-    async def let_go(self) -> None:
-        self.held = False
-        if self._ended is not None:
-            await self._report(self._ended)
 
-    async def _end(self, fields: Dict[str, Any]) -> None:
-        self._ended = fields if self._ended is None else self._ended
-        if not self.held:
-            await self._report(self._ended)
+def _seen(response: httpx.Response, request: httpx.Request, stream: Any) -> httpx.Response:
+    seen = httpx.Response(
+        response.status_code, headers=response.headers, stream=stream, extensions=response.extensions
+    )
+    seen.request = request
+    return seen
+
+
+def _bounded(request: httpx.Request, use: Use, trace: Callable[[Use, Any], Any]) -> httpx.Request:
+    """The same request. No step waits past the end of its lease, and nothing is sent after that.
+
+    httpx's timeouts bound each step alone: the connection, each message of a handshake, and so on.
+    """
+    limits = request.extensions.get("timeout") or {}
+    left = max(0.001, use.lease.left)
+    bounded = {name: min(left, limits.get(name) or DEFAULT_TIMEOUT_S) for name in ("connect", "read", "write", "pool")}
+    own = {"timeout": bounded, "trace": trace(use, request.extensions.get("trace"))}
+    extensions = {**request.extensions, **own}
+    return httpx.Request(
+        request.method, request.url, headers=request.headers, stream=request.stream, extensions=extensions
+    )
+
+
+def _trace(use: Use, own: Any) -> Any:
+    def trace(name: str, info: Any) -> None:
+        if own is not None:
+            own(name, info)
+        _note(use, name, info)
+
+    return trace
+
+
+def _async_trace(use: Use, own: Any) -> Any:
+    async def trace(name: str, info: Any) -> None:
+        if own is not None:
+            await own(name, info)
+        _note(use, name, info)
+
+    return trace
+
+
+def _note(use: Use, name: str, info: Any) -> None:
+    """Of httpcore's events: `http11.send_request_headers.started`, the same for http2, and others."""
+    if not name.endswith("send_request_headers.started"):
+        return
+    if time.monotonic() >= use.lease.deadline:
+        raise httpx.ConnectTimeout("The lease of the proxy ended before anything was sent.")
+    if info["request"].method != b"CONNECT":  # A request for a tunnel is no use.
+        use.is_sent = True

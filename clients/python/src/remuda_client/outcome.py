@@ -30,6 +30,8 @@ REASONS = (
 #: Methods that may be repeated (RFC 9110).
 IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
 
+RETRY_AFTER_MS_MAX = 366 * 86_400_000
+
 _DEPTH_MAX = 16
 _CONNECTING = {
     "NewConnectionError",
@@ -41,7 +43,14 @@ _CONNECTING = {
     "ClientConnectorError",
     "ClientProxyConnectionError",
 }
-_TIMEOUTS = {"ConnectTimeoutError", "ConnectTimeout", "ReadTimeout", "ReadTimeoutError", "WriteTimeout", "ServerTimeoutError"}
+_TIMEOUTS = {
+    "ConnectTimeoutError",
+    "ConnectTimeout",
+    "ReadTimeout",
+    "ReadTimeoutError",
+    "WriteTimeout",
+    "ServerTimeoutError",
+}
 #: Twisted has a TimeoutError of its own.
 _TIMEOUTS |= {"TimeoutError", "TCPTimedOutError"}
 _CLOSED = {
@@ -62,7 +71,9 @@ _NOT_HTTP = {"BadStatusLine", "UnknownProtocol", "BadHttpMessage", "ClientRespon
 #: The other side's first bytes are not TLS.
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
 #: These libraries tell the status of a refused tunnel only in words.
-_TUNNEL = re.compile(r"(?:Tunnel connection failed: |Could not open CONNECT tunnel with proxy .*'status': |^)([1-5]\d\d)\b")
+_TUNNEL = re.compile(
+    r"(?:Tunnel connection failed: |Could not open CONNECT tunnel with proxy .*'status': |^)([1-5]\d\d)\b"
+)
 
 
 @dataclass(frozen=True)
@@ -114,7 +125,7 @@ def _plain(one: BaseException, unsent: bool) -> Optional[Verdict]:
     if isinstance(one, ssl.SSLCertVerificationError) or name in ("CertificateError", "ClientConnectorCertificateError"):
         return Verdict({"reason": "target-error", "error": "CERT_INVALID"})
     if isinstance(one, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-        return Verdict({"error": "ECONNRESET"}, another=True, unsent=True)
+        return Verdict({"error": "ECONNRESET"}, another=True, unsent=unsent)
     if isinstance(one, ssl.SSLError) and not isinstance(one, socket.timeout):
         if any(word in f"{one.reason} {one}".upper().replace(" ", "_") for word in _NOT_TLS):
             return Verdict({"reason": "proxy-error", "error": "EPROTO"}, another=True, unsent=True)
@@ -162,7 +173,7 @@ def retry_after_ms(value: Optional[str]) -> Optional[int]:
     if value is None:
         return None
     if re.fullmatch(r"\s*\d{1,12}\s*", value):
-        return min(int(value) * 1000, 366 * 86_400_000)
+        return min(int(value) * 1000, RETRY_AFTER_MS_MAX)
     from datetime import datetime, timezone
     from email.utils import parsedate_to_datetime
 
@@ -171,7 +182,7 @@ def retry_after_ms(value: Optional[str]) -> Optional[int]:
     except (TypeError, ValueError):
         return None
     at = at if at.tzinfo is not None else at.replace(tzinfo=timezone.utc)
-    return max(0, int((at - datetime.now(timezone.utc)).total_seconds() * 1000))
+    return min(max(0, int((at - datetime.now(timezone.utc)).total_seconds() * 1000)), RETRY_AFTER_MS_MAX)
 
 
 def answer_fields(status: int, headers: Any, *, forwarded: bool) -> Dict[str, Any]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 import time
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple, Union
-from urllib.parse import urlsplit
 
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ConnectTimeoutError
 
-from .client import Client, Lease
+from .ask import Asking
+from .client import Client
 from .errors import RemudaError
-from .outcome import IDEMPOTENT, answer_fields, verdict_of, with_word
+from .tries import DEFAULT_TIMEOUT_S, Kept, Tries, Use
 
 try:
     import socks  # noqa: F401  (PySocks, of requests[socks])
@@ -19,9 +23,6 @@ try:
     SCHEMES: Tuple[str, ...] = ("http", "https", "socks5", "socks5h")
 except ImportError:
     SCHEMES = ("http", "https")
-
-DEFAULT_TIMEOUT_S = 30.0
-RETRY_WAIT_S_MAX = 5.0
 
 Outcome = Callable[[Response], Optional[str]]
 
@@ -41,6 +42,7 @@ class RemudaAdapter(HTTPAdapter):
         self._retries = retries
         self._outcome = outcome
         self._request: Dict[str, Any] = {"schemes": SCHEMES, **request}
+        self._kept: "Kept[Any]" = Kept()
         super().__init__()
 
     def send(  # type: ignore[override]
@@ -52,105 +54,122 @@ class RemudaAdapter(HTTPAdapter):
         cert: Any = None,
         proxies: Optional[Mapping[str, str]] = None,
     ) -> Response:
-        avoid: "list[str]" = []
-        earlier: Optional[BaseException] = None
-        forwards = urlsplit(request.url or "").scheme == "http"
-        for left in range(self._retries, -1, -1):
+        url = request.url or ""
+        is_plain = request.body is None or isinstance(request.body, (bytes, str))
+        tries = Tries(self._request, self._retries, request.method or "GET", url, is_plain=is_plain)
+        while True:
             try:
-                lease = self._lease(request, avoid)
-            except RemudaError:
-                if earlier is not None:
-                    raise earlier from None
-                raise
-            use = _Use(lease, urlsplit(request.url or "").hostname)
-            forwarded = forwards and lease.scheme in ("http", "https")
+                lease = self._client.lease(**tries.wanted())
+            except RemudaError as refusal:
+                raise tries.told(refusal) from None
+            use = Use(lease, url)
             try:
-                response = super().send(request, True, _bounded(timeout, lease.left), verify, cert, lease.proxies)
+                with self._sending(use):
+                    response = super().send(request, True, _bounded(timeout, lease.left), verify, cert, lease.proxies)
             except BaseException as error:
-                verdict = verdict_of(error)
-                use.ended(verdict.fields or {"reason": "client-abort"})
-                if not (left and verdict.another and (verdict.unsent or request.method in IDEMPOTENT)):
+                self._run(use.failed(error))
+                if not tries.goes_on(use, error, unsent=not use.is_sent):
                     raise
-                avoid.append(lease.proxy_id)
-                earlier = error
                 continue
-            use.head = answer_fields(response.status_code, response.headers, forwarded=forwarded)
-            if forwarded and response.status_code == 407 and left:
+            use.answered(response.status_code, response.headers)
+            if tries.goes_on_after_407(use):
                 response.close()
-                use.ended({"reason": "proxy-auth", "status": 407})
-                avoid.append(lease.proxy_id)
-                earlier = None
+                self._run(use.ended({"reason": "proxy-auth"}))
                 continue
-            response.raw = _Body(response.raw, use)
-            if not stream:
-                self._read(response, use)
-            elif self._outcome is not None:
-                use.head = with_word(use.head, self._outcome(response))
-            return response
-        raise AssertionError("the last try returns or raises")
+            return self._observed(response, use, stream)
 
-    def _lease(self, request: PreparedRequest, avoid: "list[str]") -> Lease:
-        given = dict(self._request)
-        if avoid and given.get("session") is None:
-            given["exclude"] = [*(given.get("exclude") or []), *avoid]
-            given["wait"] = min(given.get("wait", 30.0), RETRY_WAIT_S_MAX)
-        return self._client.lease(target=urlsplit(request.url or "").hostname, **given)
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        manager = self._kept.take(proxy, lambda: self._manager(proxy, options))
+        _present.proxies.append(proxy)
+        return manager
 
-    def _read(self, response: Response, use: "_Use") -> None:
-        use.held = True
+    def close(self) -> None:
+        super().close()
+        for each in self._kept.all():
+            each.clear()
+
+    @contextlib.contextmanager
+    def _sending(self, use: Use) -> Iterator[None]:
+        """A body may be made of other requests of the same thread, so these nest."""
+        before = getattr(_present, "use", None), getattr(_present, "proxies", None)
+        _present.use, _present.proxies = use, []
         try:
-            response.content
-            if self._outcome is not None:
-                use.head = with_word(use.head, self._outcome(response))
+            yield
         finally:
-            use.held = False
-            use.settle()
+            for proxy in _present.proxies:
+                for old in self._kept.give(proxy):
+                    old.clear()  # Of connections that are still read, each is closed when its body ends.
+            _present.use, _present.proxies = before
+
+    def _manager(self, proxy: str, options: Dict[str, Any]) -> Any:
+        manager = super().proxy_manager_for(proxy, **options)
+        self.proxy_manager.clear()  # It would keep all of them.
+        pools = manager.pool_classes_by_scheme
+        manager.pool_classes_by_scheme = {scheme: _watched(pool) for scheme, pool in pools.items()}
+        return manager
+
+    def _observed(self, response: Response, use: Use, stream: bool) -> Response:
+        response.raw = _Body(response.raw, use, self._run)
+        use.is_held = not stream
+        try:
+            if not stream:
+                response.content  # Only its end shows a success.
+            if self._outcome is not None:
+                use.classified(self._outcome(response))
+        except BaseException:
+            response.close()
+            raise
+        finally:
+            self._run(use.let_go())
+        return response
+
+    def _run(self, asking: Optional[Asking]) -> None:
+        if asking is not None:
+            self._client._service.run(asking)  # The same package.
 
 
-class _Use:
-    """One use, which is reported once, when its body has ended."""
-
-    def __init__(self, lease: Lease, target: Optional[str]) -> None:
-        self._lease = lease
-        self._target = target
-        self._started = time.monotonic()
-        self._pending: Optional[Dict[str, Any]] = None
-        self._done = False
-        self.head: Dict[str, Any] = {}
-        self.bytes = 0
-        #: While the caller's function decides, the report waits.
-        self.held = False
-
-    def ended(self, fields: Dict[str, Any]) -> None:
-        if self._pending is None:
-            self._pending = fields
-        if not self.held:
-            self.settle()
-
-    def settle(self) -> None:
-        if self._done:
-            return
-        self._done = True
-        fields = {**self.head, **(self._pending or {})}
-        latency = int((time.monotonic() - self._started) * 1000)
-        told = {"leaseId": self._lease.lease_id, "n": 1, "target": self._target, "latencyMs": latency}
-        self._lease._service.run(  # The same package.
-            _asking(self._lease, {**told, "bytes": self.bytes, **fields})
-        )
+#: The use whose request this thread sends, and its proxies. urllib3's connections look here: no argument reaches them.
+_present = threading.local()
 
 
-def _asking(lease: Lease, outcome: Dict[str, Any]) -> Any:
-    from .lease import asking_for_outcomes
+class _Watched:
+    """A connection that sends nothing after the end of its lease, and says when it begins to send.
 
-    return asking_for_outcomes(lease._settings, lease.pool, [outcome])
+    urllib3's timeouts bound each step alone: the connection, each message of a handshake, and so on.
+    """
+
+    def connect(self) -> None:
+        self._is_connecting = True  # A request for a tunnel is no use.
+        try:
+            super().connect()  # type: ignore[misc]
+        finally:
+            self._is_connecting = False
+
+    def send(self, data: Any) -> None:
+        if self.sock is None and self.auto_open:  # type: ignore[has-type]
+            self.connect()
+        use: Optional[Use] = getattr(_present, "use", None)
+        if use is not None and time.monotonic() >= use.lease.deadline:
+            if use.is_sent:
+                raise socket.timeout("The lease of the proxy has ended.")
+            raise ConnectTimeoutError(self, "The lease of the proxy ended before anything was sent.")
+        if use is not None and not getattr(self, "_is_connecting", False):
+            use.is_sent = True
+        super().send(data)  # type: ignore[misc]
+
+
+def _watched(pool: Any) -> Any:
+    connection = type("Watched", (_Watched, pool.ConnectionCls), {})
+    return type(pool.__name__, (pool,), {"ConnectionCls": connection})
 
 
 class _Body:
     """The raw body, observed: its end is the end of the use."""
 
-    def __init__(self, raw: Any, use: _Use) -> None:
+    def __init__(self, raw: Any, use: Use, run: Callable[[Optional[Asking]], None]) -> None:
         self._raw = raw
         self._use = use
+        self._run = run
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._raw, name)
@@ -161,35 +180,35 @@ class _Body:
                 self._use.bytes += len(chunk)
                 yield chunk
         except GeneratorExit:
-            self._use.ended({})
+            self._run(self._use.ended())
             raise
         except BaseException as error:
-            self._use.ended(verdict_of(error).fields or {"reason": "client-abort"})
+            self._run(self._use.failed(error))
             raise
-        self._use.ended({})
+        self._run(self._use.ended())
 
     def read(self, *args: Any, **kwargs: Any) -> bytes:
         try:
             data: bytes = self._raw.read(*args, **kwargs)
         except BaseException as error:
-            self._use.ended(verdict_of(error).fields or {"reason": "client-abort"})
+            self._run(self._use.failed(error))
             raise
         self._use.bytes += len(data)
         if data == b"" or self._raw.closed:
-            self._use.ended({})
+            self._run(self._use.ended())
         return data
 
     def close(self) -> None:
         self._raw.close()
-        self._use.ended({})
+        self._run(self._use.ended())
 
     def release_conn(self) -> None:
         self._raw.release_conn()
-        self._use.ended({})
+        self._run(self._use.ended())
 
 
 def _bounded(timeout: Any, left: float) -> Tuple[float, float]:
-    """No request waits past the end of its lease."""
+    """No step waits past the end of its lease."""
     connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
     least = max(0.001, left)
     return min(least, connect or DEFAULT_TIMEOUT_S), min(least, read or DEFAULT_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""A downloader middleware for Scrapy. Each request, each redirect and each retry goes through a leased proxy, as one use.
+"""A downloader middleware for Scrapy. Each request, redirect and retry goes through a leased proxy, as one use.
 
 At 740 it is inside redirects and retries, and before Scrapy's own proxy middleware, which reads `meta["proxy"]`.
 """
