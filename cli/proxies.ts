@@ -21,6 +21,7 @@ import { printPages, type Range, rangeOptions } from "./pages.ts";
 interface ListOptions extends Asked, Range {
   state?: string;
   label?: Record<string, string>;
+  text?: string;
   bad?: true;
   sort?: Order;
 }
@@ -66,10 +67,11 @@ export function addProxies(program: Command, withService: WithService): void {
   sortOption(rangeOptions(poolCommand(proxies, "list", "list the proxies, by id")), columns)
     .addOption(new Option("--state <state>", "only proxies in this state").choices(proxyStates))
     .option("--label <name=value...>", "only proxies with this label", readLabel)
+    .option("--text <part>", "only proxies with this part in the address, the exit, the id or a label's value")
     .option("--bad", "only proxies that fail: a score below 0, failures in a row, or a rest after failures")
     .action(async (options: ListOptions) => {
       const { bad, sort } = options;
-      const filter = given({ state: options.state, labels: options.label });
+      const filter = given({ state: options.state, labels: options.label, text: options.text });
       const order = sort ?? (bad && worstFirst);
       const arrange = order && ((all: ProxyReply[]) => sorted(bad ? all.filter(isBad) : all, columns, order));
       const list = { verb: "proxies.list", filter, options, show: printer(columns), arrange } as const;

@@ -33,10 +33,13 @@ export type AddRequest = z.infer<typeof addRequestSchema>;
 export const listRequestSchema = z.object({
   state: z.enum(proxyStates).optional(),
   labels: labelsSchema.optional(),
+  text: z.string().max(256).optional().describe("a part of the address, the exit, the id or a label's value"),
   after: z.string().max(128).optional(),
   limit: amount(z.int().min(1).max(1000)).default(100),
 });
-export const exportRequestSchema = listRequestSchema.extend({ limit: amount(z.int().min(1).max(1000)).default(1000) });
+export const exportRequestSchema = listRequestSchema
+  .omit({ text: true })
+  .extend({ limit: amount(z.int().min(1).max(1000)).default(1000) });
 export type ExportRequest = z.infer<typeof exportRequestSchema>;
 /** The past: `at` in epoch milliseconds, or a sequence in the ledger's stream. */
 export const pastRequestSchema = listRequestSchema.extend({

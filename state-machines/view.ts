@@ -1,5 +1,6 @@
 // Queries: the state in the words of the protocol, as callers see it. The state holds no secrets, so the answers hold
 // none.
+import type { ProxyStateName } from "../events/proxy.ts";
 import type { LeaseReply } from "../protocol/lease.ts";
 import type { PoolReply, StatsReply } from "../protocol/pool.ts";
 import type { ProxyReply } from "../protocol/proxy.ts";
@@ -8,6 +9,24 @@ import { usesSinceRestOf } from "./fold/past.ts";
 import type { Lease, PoolState, Proxy } from "./fold/state.ts";
 import { leasableAt as leasableFrom, roomOf } from "./rules/exit.ts";
 import { occupied } from "./rules/rate.ts";
+
+/** Which proxies a list has. Absent: all. */
+export interface Listed {
+  state?: ProxyStateName | undefined;
+  labels?: Readonly<Record<string, string>> | undefined;
+  /** A part of the address, the exit, the id or a label's value, in upper or lower case. */
+  text?: string | undefined;
+}
+
+export function isListed(proxy: Proxy, { state, labels, text }: Listed): boolean {
+  if (state !== undefined && proxy.state !== state) return false;
+  for (const name in labels) if (proxy.labels[name] !== labels[name]) return false;
+  if (text === undefined || text === "") return true;
+  const wanted = text.toLowerCase();
+  const { id, scheme, host, port, exit } = proxy;
+  const shown = [`${scheme}://${host}:${port}`, exit, id, ...Object.values(proxy.labels)];
+  return shown.some((each) => each.toLowerCase().includes(wanted));
+}
 
 export function viewProxy(state: PoolState, proxy: Proxy): ProxyReply {
   const { account } = proxy;

@@ -4,6 +4,7 @@ import { findSession, logOut, session } from "./api.js";
 import { Login } from "./login.js";
 import { Overview } from "./overview.js";
 import { follow, place } from "./place.js";
+import { Pool } from "./pool.js";
 
 function App() {
   const sender = session.value;
@@ -26,7 +27,8 @@ function App() {
 function View() {
   if (session.value?.role === "metrics")
     return html`<main><h1>Remuda</h1><p>Your role <code>metrics</code> may read <a href="/metrics">/metrics</a> alone.</p></main>`;
-  return html`<${Overview} />`;
+  const { view = "" } = place.value;
+  return view === "pool" ? html`<${Pool} />` : html`<${Overview} />`;
 }
 
 render(html`<${App} />`, /** @type {HTMLElement} */ (document.getElementById("app")));

@@ -1,11 +1,14 @@
 // What the page shows is loaded from the API, and loaded again when a pool's ledger grows. A browser has at most six
 // connections to a service, over all of its windows. So at most two pools are followed over server-sent events, only
 // while the page can be seen; other pools are asked every two seconds.
+import { signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 import { pathOf, session } from "./api.js";
 
 const streamsMax = 2;
 const pollMs = 2000;
+/** Some numbers change by time alone, without a commit. */
+const quietPollMs = 5000;
 /** Between two loads of the same thing. */
 const pauseMs = 400;
 
@@ -42,17 +45,17 @@ let streams = 0;
 function begin(pool) {
   const role = session.peek()?.role;
   if (document.hidden) return () => {};
-  if (streams >= streamsMax || (role !== "admin" && role !== "viewer")) return beginAsking(pool);
+  if (streams >= streamsMax || (role !== "admin" && role !== "viewer")) return beginAsking(pool, pollMs);
   streams++;
   const source = new EventSource(`${pathOf(pool)}/events`);
-  let endAsking = () => {};
+  let endAsking = beginAsking(pool, quietPollMs);
   source.onmessage = () => tell(pool);
   source.onopen = () => tell(pool); // Something may have happened while it was away.
   source.onerror = () => {
     // It comes back by itself, unless it was refused.
     if (source.readyState !== EventSource.CLOSED) return;
     endAsking();
-    endAsking = beginAsking(pool);
+    endAsking = beginAsking(pool, pollMs);
   };
   return () => {
     streams--;
@@ -61,9 +64,9 @@ function begin(pool) {
   };
 }
 
-/** @param {string} pool */
-function beginAsking(pool) {
-  const timer = setInterval(() => tell(pool), pollMs);
+/** @param {string} pool @param {number} everyMs */
+function beginAsking(pool, everyMs) {
+  const timer = setInterval(() => tell(pool), everyMs);
   return () => clearInterval(timer);
 }
 
@@ -115,12 +118,8 @@ export function useLive(pool, load, key) {
   return shown.key === key ? { ...shown, again } : { again };
 }
 
-/** The time by this browser's clock, again each second. */
-export function useNow() {
-  const [now, setNow] = useState(Date.now());
-  useEffect(() => {
-    const timer = setInterval(() => setNow(Date.now()), 1000);
-    return () => clearInterval(timer);
-  }, []);
-  return now;
-}
+/** The time by this browser's clock, new each second. Only what shows it is drawn again. */
+export const now = signal(Date.now());
+setInterval(() => {
+  now.value = Date.now();
+}, 1000);

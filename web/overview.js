@@ -3,6 +3,7 @@ import { html } from "htm/preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { call, pathOf } from "./api.js";
 import { useLive } from "./live.js";
+import { follow, hrefOf } from "./place.js";
 import { number, percent, refusalWords } from "./words.js";
 
 const listEveryMs = 5000;
@@ -40,7 +41,7 @@ export function Overview() {
 function PoolCard({ pool }) {
   const { value: stats, error } = useLive(pool, () => call(`GET ${pathOf(pool)}/stats`), pool);
   return html`<article class="card" data-pool=${pool}>
-    <h2>${pool}</h2>
+    <h2><a href=${hrefOf({ view: "pool", pool })} onClick=${follow}>${pool}</a></h2>
     ${error && html`<p role="alert" class="error">${error.message}</p>`}
     ${stats && html`<${PoolNumbers} stats=${stats} />`}
   </article>`;

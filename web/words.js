@@ -5,6 +5,9 @@ const numbers = new Intl.NumberFormat("en");
 /** @param {number} value */
 export const number = (value) => numbers.format(value);
 
+/** @param {number} count of proxies */
+export const countOf = (count) => `${number(count)} ${count === 1 ? "proxy" : "proxies"}`;
+
 /** @param {number} part @param {number} whole */
 export function percent(part, whole) {
   return whole === 0 ? "–" : `${Math.round((100 * part) / whole)} %`;

@@ -46,6 +46,7 @@ export function proxyRoutes(api: Api): void {
         params: inPool,
         querystring: z.looseObject({
           state: listShape.state,
+          text: listShape.text,
           after: listShape.after,
           limit: numberInQuery,
           at: numberInQuery,
@@ -53,8 +54,8 @@ export function proxyRoutes(api: Api): void {
       },
     },
     async (request, reply) => {
-      const { state, after, limit, at, ...others } = request.query;
-      const body = { ...unknownIn(others), state, after, limit, ...labelsIn(others) };
+      const { state, text, after, limit, at, ...others } = request.query;
+      const body = { ...unknownIn(others), state, text, after, limit, ...labelsIn(others) };
       const { ask } = request;
       const { pool } = request.params;
       if (at !== undefined) {

@@ -1,19 +1,16 @@
 // A page of a past state's proxies, by id. A pool may have a million of them. So they are looked at in slices, and the
 // lowest ids are kept instead of sorting all: in `up` the picker shares this process.
 import { setImmediate as immediately } from "node:timers/promises";
-import type { ProxyStateName } from "../../events/proxy.ts";
 import type { ProxyReply } from "../../protocol/proxy.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
-import { viewProxy } from "../../state-machines/view.ts";
+import { isListed, type Listed, viewProxy } from "../../state-machines/view.ts";
 
 /** A few milliseconds' worth. */
 const lookedAtOnce = 20_000;
 /** So that an answer stays below the payload limit of any NATS server. */
 const pageCharsMax = 400_000;
 
-interface Asked {
-  state?: ProxyStateName | undefined;
-  labels?: Readonly<Record<string, string>> | undefined;
+interface Asked extends Listed {
   after?: string | undefined;
   limit: number;
 }
@@ -21,15 +18,13 @@ interface Asked {
 /** `next` is set if there is a further page. */
 export async function pageOf(
   past: PoolState,
-  { state, labels = {}, after = "", limit }: Asked,
+  { after = "", limit, ...asked }: Asked,
 ): Promise<{ proxies: ProxyReply[]; next?: string | undefined }> {
-  const wanted = Object.entries(labels);
   let lowest: string[] = [];
   let looked = 0;
   for (const [id, proxy] of past.proxies) {
     if (++looked % lookedAtOnce === 0) await immediately();
-    if (id <= after || (state !== undefined && proxy.state !== state)) continue;
-    if (wanted.some(([name, value]) => proxy.labels[name] !== value)) continue;
+    if (id <= after || !isListed(proxy, asked)) continue;
     lowest.push(id);
     if (lowest.length > 4 * (limit + 1)) lowest = lowest.sort().slice(0, limit + 1);
   }

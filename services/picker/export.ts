@@ -1,10 +1,10 @@
 // Proxies with their credentials, for moving a pool or keeping a copy: page by page, in the form that `proxies.add`
 // accepts. This is the only answer besides a lease that has logins in it, so it is never offered over HTTP.
-import type { Labels } from "../../events/ids.ts";
 import { proxyUrl } from "../../lists/address.ts";
 import type { ExportReply, ExportRequest } from "../../protocol/proxy.ts";
 import type { InstallationKey, Secrets } from "../../runtime/secrets.ts";
 import type { PoolState, Proxy } from "../../state-machines/fold/state.ts";
+import { isListed } from "../../state-machines/view.ts";
 import { proxyIdOf } from "./entries.ts";
 import { loginOf } from "./logins.ts";
 import { type Filling, fillPage } from "./page.ts";
@@ -20,8 +20,8 @@ export function exportPage(from: From, { after, limit, state, labels }: ExportRe
     const proxy = proxies.get(id);
     if (proxy === undefined) return undefined;
     // A retired proxy would come back if it were added again.
-    if (state === undefined ? proxy.state === "retired" : proxy.state !== state) return undefined;
-    return hasLabels(proxy, labels) ? itemOf(proxy, from) : undefined;
+    if (state === undefined && proxy.state === "retired") return undefined;
+    return isListed(proxy, { state, labels }) ? itemOf(proxy, from) : undefined;
   };
   return fillPage({ after, limit }, { idsAfter: (id) => ids.after(id), view });
 }
@@ -32,11 +32,6 @@ export function exportReply(items: readonly Item[]): ExportReply {
   );
   const proxies = items.flatMap(({ lostName, ...kept }) => (lostName === undefined ? kept : []));
   return { proxies, ...(lost.length === 0 ? {} : { lost }) };
-}
-
-export function hasLabels(proxy: Proxy, labels: Labels | undefined): boolean {
-  for (const name in labels) if (proxy.labels[name] !== labels[name]) return false;
-  return true;
 }
 
 function itemOf({ id, scheme, host, port, maskedName, labels, limits }: Proxy, { secrets, key }: From): Item {

@@ -4,8 +4,7 @@ import type { leasesListRequestSchema } from "../../protocol/lease.ts";
 import type { listRequestSchema, ProxyReply } from "../../protocol/proxy.ts";
 import { belongsTo } from "../../state-machines/decide/lease.ts";
 import type { PoolState } from "../../state-machines/fold/state.ts";
-import { viewLease, viewProxy } from "../../state-machines/view.ts";
-import { hasLabels } from "./export.ts";
+import { isListed, viewLease, viewProxy } from "../../state-machines/view.ts";
 import type { Call } from "./inbox.ts";
 import { type Filling, fillLeasePage, fillPage } from "./page.ts";
 import { ownerFor } from "./who.ts";
@@ -13,8 +12,7 @@ import { ownerFor } from "./who.ts";
 export function proxyPage(state: PoolState, asked: z.infer<typeof listRequestSchema>): Filling<ProxyReply> {
   const view = (id: string): ProxyReply | undefined => {
     const proxy = state.proxies.get(id);
-    if (proxy === undefined || (asked.state !== undefined && proxy.state !== asked.state)) return undefined;
-    return hasLabels(proxy, asked.labels) ? viewProxy(state, proxy) : undefined;
+    return proxy !== undefined && isListed(proxy, asked) ? viewProxy(state, proxy) : undefined;
   };
   return fillPage(asked, { idsAfter: (after) => state.ids.after(after), view });
 }

@@ -79,10 +79,10 @@ test.each([
     { holder: "h", proxyId, after: leaseId, limit: 7 },
   ],
   [
-    `proxies list --state cooling --label a=b --after ${proxyId} --limit 7`,
+    `proxies list --state cooling --label a=b --text DE --after ${proxyId} --limit 7`,
     "proxies.list",
     listRequestSchema,
-    { state: "cooling", labels: { a: "b" }, after: proxyId, limit: 7 },
+    { state: "cooling", labels: { a: "b" }, text: "DE", after: proxyId, limit: 7 },
   ],
 ])("has an option for every field of the request: %s", async (line, verb, schema, body) => {
   expect(await sent(line)).toEqual({ verb, body });

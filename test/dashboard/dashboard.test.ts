@@ -11,6 +11,8 @@ import { usersIn } from "../kit/login.ts";
 const executablePath = "/usr/bin/chromium-headless-shell";
 const axe = readFileSync(new URL("../../node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
 const wide = { width: 1280, height: 800 };
+/** A browser on a busy machine takes its time. */
+const patient = { timeout: 150_000 };
 const narrow = { width: 375, height: 700 };
 
 let service: Service;
@@ -53,6 +55,7 @@ async function open(pool: string, count: number, policy = {}): Promise<void> {
 async function windowOf(user: string, path = "/", viewport = wide): Promise<Page> {
   const context = await browser.newContext({ viewport, colorScheme: viewport === wide ? "light" : "dark" });
   contexts.push(context);
+  context.setDefaultTimeout(60_000);
   const page = await context.newPage();
   page.on("pageerror", (error) => errors.push(String(error)));
   // A refused request is an error in the console, too, and the page shows it.
@@ -70,13 +73,13 @@ async function windowOf(user: string, path = "/", viewport = wide): Promise<Page
 /** No violation of WCAG 2 (A and AA) that axe-core can find, and nothing that is wider than the window. */
 async function expectUsable(page: Page): Promise<void> {
   // Over the debugger, so it is no script of the page.
-  const found = await page.evaluate(`${axe}; axe.run().then(({ violations }) =>
+  const found = await page.evaluate(`${axe}; axe.run({ resultTypes: ["violations"] }).then(({ violations }) =>
     violations.map(({ id, nodes }) => id + ": " + nodes.map(({ html }) => html).join(", ")))`);
   expect(found).toEqual([]);
   expect(await page.evaluate("document.documentElement.scrollWidth - innerWidth")).toBeLessThanOrEqual(0);
 }
 
-test("logs in with a key, says that a wrong one is not known, and logs out", async () => {
+test("logs in with a key, says that a wrong one is not known, and logs out", patient, async () => {
   const page = await windowOf("operator");
   await page.reload(); // The cookie is enough now.
   await page.getByRole("button", { name: "Log out" }).click();
@@ -90,7 +93,7 @@ test("logs in with a key, says that a wrong one is not known, and logs out", asy
 test.each([
   [1280, wide],
   [375, narrow],
-])("shows all pools and follows them, at %i px", async (width, viewport) => {
+])("shows all pools and follows them, at %i px", patient, async (width, viewport) => {
   const pool = `overview-${width}`;
   await open(pool, 3);
   const page = await windowOf("vera", "/", viewport);
@@ -99,4 +102,55 @@ test.each([
   await call(`POST /v1/pools/${pool}/leases`, { uses: 30 });
   await card.getByText("2 of 3 can be leased now").waitFor();
   await expectUsable(page);
+});
+
+test(
+  "lets a proxy rest in one browser, shows it in a second one, and offers no change to a viewer",
+  patient,
+  async () => {
+    await open("rests", 3);
+    const [ours, theirs] = await Promise.all([
+      windowOf("operator", "/?view=pool&pool=rests"),
+      windowOf("vera", "/?view=pool&pool=rests&state=cooling"),
+    ]);
+    await theirs.getByText("No proxy matches.").waitFor();
+    await ours.getByRole("button", { name: "Rest http://10.0.0.1:8080" }).click();
+    const dialog = ours.getByRole("dialog");
+    await dialog.getByLabel("Minutes").fill("5");
+    await dialog.getByLabel("Reason").fill("it's slow");
+    const commands = dialog.getByLabel("Commands");
+    expect(await commands.textContent()).toMatch(
+      /^npx remuda proxies rest p_\S{16} --for 300s --reason 'it'\\''s slow' --pool rests\ncurl -X POST .* -d '\{"forMs":300000,"reason":"it'\\''s slow"\}' "\$REMUDA_HTTP_URL\/v1\/pools\/rests\/proxies\/p_\S{16}\/rest"$/,
+    );
+    await expectUsable(ours);
+    await dialog.getByRole("button", { name: "Rest" }).click();
+    await ours.getByRole("row", { name: /10\.0\.0\.1:8080.*cooling manual, for [45] min/ }).waitFor();
+    await theirs.getByRole("row", { name: /10\.0\.0\.1:8080.*cooling manual, for [45] min/ }).waitFor();
+    expect(await theirs.getByRole("button", { name: /Rest|Revive|Retire/ }).count()).toBe(0);
+    await theirs.setViewportSize(narrow);
+    await expectUsable(theirs);
+    // Several at once, and the end of the rest.
+    await ours.getByLabel("Select all of this page").check();
+    await ours.getByRole("button", { name: "Revive 3 proxies" }).click();
+    await ours.getByRole("dialog").getByRole("button", { name: "Revive" }).click();
+    await ours.getByText("3 proxies: are revived.").waitFor();
+    await theirs.getByText("No proxy matches.").waitFor();
+  },
+);
+
+test("finds proxies page by page, with the filters in the URL", patient, async () => {
+  await open("many", 120, { rate: { limit: 2, windowMs: 60_000 } });
+  await call("POST /v1/pools/many/proxies", { proxies: [{ url: "192.0.2.7:3128", labels: { country: "DE" } }] });
+  const page = await windowOf("vera", "/?view=pool&pool=many");
+  await page.getByText("100 proxies on this page").waitFor();
+  await page.getByRole("link", { name: "Next page" }).click();
+  await page.getByText("21 proxies on this page").waitFor();
+  await page.getByLabel("Text").fill("192.0.2");
+  await page.getByText("1 proxy on this page").waitFor();
+  await page.getByLabel("Labels").fill("country=DE");
+  await page.waitForURL((url) => url.search === "?view=pool&pool=many&text=192.0.2&label=country%3DDE");
+  await call("POST /v1/pools/many/leases", { labels: { country: "DE" }, uses: 2 });
+  await page.getByRole("row", { name: /192\.0\.2\.7:3128.* in-use .*country=DE .*2\/2/ }).waitFor();
+  await page.getByLabel("Text").fill("192.0.3");
+  await page.getByText("No proxy matches.").waitFor();
 });

@@ -30,6 +30,22 @@ describe("a proxy", () => {
     }
   });
 
+  test("is found by a part of its address, exit, id or label, in upper or lower case, and by no part of its login", async () => {
+    const entries = [
+      "http://ann-bell:hush@10.2.3.4:81",
+      { url: "10.2.3.5:80", labels: { city: "Paris", exit: "192.0.2.9" } },
+    ];
+    await wire.open("parts", lax, entries);
+    const [first, second] = (await list("parts")).proxies.toSorted((a, b) => a.port - b.port).reverse();
+    const found = async (text: string) => idsOf(await list("parts", { text }));
+    for (const text of ["10.2.3.4", "3.4:81", "http://10.2.3.4:81", first?.id.slice(3).toUpperCase() ?? ""])
+      expect([text, await found(text)]).toEqual([text, [first?.id]]);
+    for (const text of ["pARIS", "192.0.2.9", second?.id ?? ""])
+      expect([text, await found(text)]).toEqual([text, [second?.id]]);
+    for (const text of ["ann", "hush", "Berlin"]) expect([text, await found(text)]).toEqual([text, []]);
+    expect(await found("10.2.3.")).toHaveLength(2);
+  });
+
   test("gives the same entry the same id in every pool", async () => {
     const entry = "socks5://ann:hush@10.2.3.2:1080";
     await wire.open("one", lax, [entry]);
