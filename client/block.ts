@@ -20,6 +20,8 @@ const lastShare = 10;
 /** Timers may fire a little late; early is harmless. */
 const cutEarlyMs = 2;
 
+const quickMs = 1000;
+
 export class Block {
   readonly lease: LeaseReply;
   /** `performance.now()` at which the request was sent. */
@@ -30,6 +32,7 @@ export class Block {
   /** Failures whose report is not answered yet: the proxy may be about to rest. */
   suspicions = 0;
   stopped = false;
+  readonly #begunAt = performance.now();
   readonly #cuts = new Set<() => void>();
   #startBy: number;
   #timer: NodeJS.Timeout;
@@ -52,6 +55,11 @@ export class Block {
   /** No use can be taken any more. */
   get over(): boolean {
     return this.stopped || this.spent || performance.now() >= this.#startBy;
+  }
+
+  /** Many uses in one block are worth it only if they are used up in a moment: others cannot have them meanwhile. */
+  get isQuick(): boolean {
+    return performance.now() - this.#begunAt < quickMs;
   }
 
   get ended(): boolean {

@@ -2,7 +2,7 @@
 // A block is used up before the next is begun, except for parallel requests: beyond `parallelMax` requests on one
 // lease, another lease is requested. First come, first served. Nothing here knows HTTP.
 
-import type { LeaseReply, LeaseRequest } from "../protocol/wire.ts";
+import type { LeaseReply } from "../protocol/wire.ts";
 import { Block, type Use } from "./block.ts";
 import { RemudaFault, RemudaRefusal } from "./fault.ts";
 import { onAbort } from "./signals.ts";
@@ -28,6 +28,11 @@ export interface BlocksOptions {
   free(): void;
   parallelMax: number;
   usesMax: number;
+  /**
+   * The most uses while blocks are used up in a moment. A block that is not, and has more than `usesMax` left, is given
+   * back. Absent: `usesMax`.
+   */
+  quickUsesMax?: number;
   idleMs: number;
   /** While the service is away, a lease request is retried for this long beyond its `waitMs`. */
   retryMs: number;
@@ -77,7 +82,7 @@ export class Blocks {
 
   constructor(options: BlocksOptions) {
     this.#options = options;
-    this.#size = new Size(options.usesMax);
+    this.#size = new Size(options.usesMax, options.quickUsesMax);
   }
 
   /** @throws RemudaRefusal; RemudaFault; the signal's reason. */
@@ -186,16 +191,14 @@ export class Blocks {
 
   #fromOpen(avoid: ReadonlySet<string>): Use | undefined {
     for (const block of this.#open.values()) {
+      // First, because it costs least, and most blocks are busy where there are many.
+      if (block.inFlight >= this.#options.parallelMax) continue;
       if (block.over) this.#settle(block);
-      else if (
-        block.suspicions === 0 &&
-        block.inFlight < this.#options.parallelMax &&
-        !avoid.has(block.lease.proxyId)
-      ) {
+      else if (block.suspicions === 0 && !avoid.has(block.lease.proxyId)) {
         clearTimeout(this.#idle.get(block));
         const use = block.take();
         if (block.spent) {
-          this.#size.usedUp(block.lease.uses);
+          this.#size.usedUp(block.lease.uses, block);
           this.#leave(block);
         }
         return use;
@@ -295,6 +298,8 @@ export class Blocks {
   #settle(block: Block): void {
     if (!this.#open.has(block.lease.leaseId) || block.inFlight > 0 || block.suspicions > 0) return;
     clearTimeout(this.#idle.get(block));
+    const isTooLarge = block.lease.uses - block.taken > this.#options.usesMax;
+    if (isTooLarge && !block.isQuick) block.stopped = true;
     if (block.over) return this.#leave(block);
     this.#idle.set(
       block,
@@ -330,15 +335,6 @@ function isWorthWaiting(error: unknown, leftMs: number): boolean {
   const { limitedBy, retryAfterMs = unknownMs } = error;
   if (retryAfterMs <= leftMs) return true;
   return retryAfterMs !== unknownMs && limitedBy.concurrency + (limitedBy.holder ?? 0) > 0;
-}
-
-/** The common key of all requests for the same proxies. */
-export function keyOf(pool: string, request: LeaseRequest): string {
-  const sorted = Object.entries(request)
-    .filter(([, value]) => value !== undefined)
-    .sort(([a], [b]) => (a < b ? -1 : 1));
-  const labels = Object.entries(request.labels ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
-  return JSON.stringify([pool, sorted.map(([name, value]) => [name, name === "labels" ? labels : value])]);
 }
 
 function noUse(waitMs: number, waiting: number): RemudaFault {

@@ -2,7 +2,7 @@
 // the bounds over all of them together.
 import type { LeaseReply, LeaseRequest } from "../protocol/wire.ts";
 import type { Block, Use } from "./block.ts";
-import { Blocks, keyOf, type Taking } from "./blocks.ts";
+import { Blocks, type Taking } from "./blocks.ts";
 import { RemudaFault } from "./fault.ts";
 import type { FetchBounds } from "./options.ts";
 
@@ -12,7 +12,7 @@ export type OneLease = Omit<LeaseRequest, "count">;
 export type FetchLease = Omit<LeaseRequest, "requestId" | "count" | "uses" | "minUses" | "waitMs" | "proxyId">;
 
 export interface KindsOptions {
-  bounds: FetchBounds;
+  bounds: FetchBounds & { quickUsesMax?: number };
   retryMs: number;
   ask(pool: string, request: LeaseRequest): Promise<{ lease: LeaseReply; askedAt: number }>;
   giveBack(pool: string, block: Block): Promise<void>;
@@ -91,4 +91,13 @@ export class Kinds {
     this.#blocks.set(key, blocks);
     return blocks;
   }
+}
+
+/** The common key of all requests for the same proxies. */
+function keyOf(pool: string, request: LeaseRequest): string {
+  const sorted = Object.entries(request)
+    .filter(([, value]) => value !== undefined)
+    .sort(([a], [b]) => (a < b ? -1 : 1));
+  const labels = Object.entries(request.labels ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
+  return JSON.stringify([pool, sorted.map(([name, value]) => [name, name === "labels" ? labels : value])]);
 }

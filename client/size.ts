@@ -11,15 +11,18 @@ export class Size {
   #refused = Number.POSITIVE_INFINITY;
   #refusedAt = 0;
   readonly #max: number;
+  readonly #quickMax: number;
 
-  constructor(max: number) {
+  /** @param quickMax the most while blocks are used up quickly. */
+  constructor(max: number, quickMax = max) {
     this.#max = max;
+    this.#quickMax = quickMax;
   }
 
   /** @param waiting requests that wait for a use, per lease request that may be under way. */
   next(waiting: number): number {
     if (performance.now() - this.#refusedAt > forgetMs) this.#refused = Number.POSITIVE_INFINITY;
-    const wanted = Math.min(this.#max, Math.max(this.#size, waiting));
+    const wanted = Math.max(this.#size, Math.min(this.#max, waiting));
     if (wanted < this.#refused) return wanted;
     return Math.max(1, Math.floor((Math.min(this.#granted, this.#refused - 1) + this.#refused) / 2));
   }
@@ -35,8 +38,9 @@ export class Size {
     if (this.#granted >= uses) this.#granted = 1;
   }
 
-  usedUp(uses: number): void {
-    this.#size = Math.min(this.#max, Math.max(this.#size, uses * 2));
+  usedUp(uses: number, { isQuick } = { isQuick: true }): void {
+    const most = isQuick ? this.#quickMax : this.#max;
+    this.#size = Math.min(most, Math.max(this.#size, uses * 2));
   }
 
   givenBack({ used }: { used: number }): void {

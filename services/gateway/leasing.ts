@@ -23,6 +23,8 @@ const bounds = {
   ...{ waitMs: 10_000, retries: 2, connectTimeoutMs: 10_000, headersTimeoutMs: 60_000, bodyTimeoutMs: 300_000 },
   /** A lease for many uses would keep a window's uses from others, while its requests go one by one. */
   usesMax: 8,
+  /** Where they are used up in a moment, they are not kept from others for long. */
+  quickUsesMax: 64,
   ...{ parallelMax: 1, leasesMax: 100_000, waitingMax: 20_000, idleMs: 1000, agentsMax: 1000, tunnelHttp: false },
 };
 
@@ -69,9 +71,10 @@ export class Leasing {
     return use;
   }
 
-  /** One more use of the same block, while this one is still under way. Undefined: the block has none. */
+  /** One more use of the same block, while this one is still under way. Undefined: the block has none, or is too large. */
   next({ block }: Use): Use | undefined {
-    return block.take();
+    const isTooLarge = block.lease.uses - block.taken > bounds.usesMax;
+    return isTooLarge && !block.isQuick ? undefined : block.take();
   }
 
   /** One more use of the proxy of a use that has ended, for the same tunnel. @throws as `take` does. */
@@ -79,7 +82,7 @@ export class Leasing {
     const { pool, proxyId, uses } = block.lease;
     // Another request may use the block by now.
     const next = block.inFlight === 0 ? block.take() : undefined;
-    const more = Math.min(bounds.usesMax, uses * 2);
+    const more = Math.min(block.spent && block.isQuick ? bounds.quickUsesMax : bounds.usesMax, uses * 2);
     const also = next ?? (await this.#takeOf(pool, { proxyId }, { ...taking, uses: more }));
     this.#renewLater(also.block);
     return also;

@@ -1,14 +1,19 @@
 // The uses of a tunnel that is quiet between its requests. The service is a stand-in.
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
+import type { Use } from "../../client/block.ts";
 import type { Port } from "../../client/port.ts";
 import type { Outcome } from "../../protocol/wire.ts";
 import { Leasing } from "../../services/gateway/leasing.ts";
 import { eventually } from "../kit/poll.ts";
 
-test("takes no use of a lease that it has given back", async () => {
-  const granted = new Map<string, number>();
-  const released = new Map<string, number>();
-  const outcomes: Outcome[] = [];
+let granted: Map<string, number>;
+let released: Map<string, number>;
+let outcomes: Outcome[];
+
+function leasingOfAll(): Leasing {
+  granted = new Map();
+  released = new Map();
+  outcomes = [];
   const port: Port = {
     bytesMax: 500_000,
     async attempt({ verb, pool, body }) {
@@ -26,11 +31,17 @@ test("takes no use of a lease that it has given back", async () => {
     cancel: async () => {},
     close: async () => {},
   };
-  const leasing = new Leasing(port, (problem) => expect.unreachable(problem.message));
+  return new Leasing(port, (problem) => expect.unreachable(problem.message));
+}
+
+const reported = (use: Use): Outcome => ({ leaseId: use.block.lease.leaseId, n: use.n, status: 200 });
+
+test("takes no use of a lease that it has given back", async () => {
+  const leasing = leasingOfAll();
   const taking = { waitMs: 0, signal: new AbortController().signal };
   let use = await leasing.take("shop", { proxyId: "p_1" }, { ...taking, avoid: new Set() });
   for (const quiet of [0, 1, 2, 3]) {
-    await leasing.ended(use, { leaseId: use.block.lease.leaseId, n: use.n, status: 200 });
+    await leasing.ended(use, reported(use));
     await eventually(() => expect(released.size).toBe(quiet)); // The first has one use alone.
     use = await leasing.takeAlso(use, taking);
   }
@@ -39,4 +50,25 @@ test("takes no use of a lease that it has given back", async () => {
   expect([...granted.values()]).toEqual([1, 2, 4, 8, 8]);
   expect(outcomes).toHaveLength(4);
   for (const { leaseId, n = 0 } of outcomes) expect(n).toBeLessThanOrEqual(released.get(leaseId) ?? 1);
+});
+
+/** @param ms of each request. */
+async function requests(leasing: Leasing, count: number, ms: number): Promise<void> {
+  for (let each = 0; each < count; each++) {
+    const use = await leasing.take("shop", {}, { avoid: new Set(), waitMs: 0 });
+    await vi.advanceTimersByTimeAsync(ms);
+    void leasing.ended(use, reported(use));
+  }
+}
+
+test("leases more uses at once while they are used up in a moment, and gives a large lease that is slow back", async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
+  onTestFinished(() => void vi.useRealTimers());
+  const leasing = leasingOfAll();
+  await requests(leasing, 127, 10);
+  expect([...granted.values()]).toEqual([1, 2, 4, 8, 16, 32, 64]);
+  await requests(leasing, 20, 100);
+  // The next lease of 64 has had 10 uses when its moment is over.
+  expect([...granted.values()].slice(7)).toEqual([64, 10]);
+  expect([...released.values()]).toEqual([10]);
 });
