@@ -3,7 +3,7 @@
 // while the page can be seen; other pools are asked every two seconds.
 import { signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
-import { pathOf, session } from "./api.js";
+import { pathOf, Refusal, session } from "./api.js";
 
 const streamsMax = 2;
 const pollMs = 2000;
@@ -82,9 +82,10 @@ document.addEventListener("visibilitychange", () => {
  * A value of a pool that stays current. The value before is kept while the next one is on its way.
  * @template T
  * @param {string} pool @param {() => Promise<T>} load @param {string} key says when another value is wanted
+ * @param {{isStill?: boolean}} [how] `isStill`: of the past, which does not change
  * @returns {{value?: T, error?: Error, again: () => void}}
  */
-export function useLive(pool, load, key) {
+export function useLive(pool, load, key, { isStill = false } = {}) {
   const [shown, setShown] = useState(/** @type {{key: string, value?: T, error?: Error}} */ ({ key }));
   const [again, setAgain] = useState(() => () => {});
   useEffect(() => {
@@ -101,7 +102,9 @@ export function useLive(pool, load, key) {
           const value = await load();
           if (!isOver) setShown({ key, value });
         } catch (error) {
-          if (!isOver) setShown((before) => ({ ...before, error: /** @type {Error} */ (error) }));
+          if (!isOver) setShown((before) => ({ ...before, key, error: /** @type {Error} */ (error) }));
+          // The ledger is being folded up to that moment.
+          isWanted ||= isStill && error instanceof Refusal && error.status === 503;
         }
         await new Promise((resolve) => setTimeout(resolve, pauseMs));
       }
@@ -109,7 +112,7 @@ export function useLive(pool, load, key) {
     };
     setAgain(() => look);
     look();
-    const end = followPool(pool, look);
+    const end = isStill ? () => {} : followPool(pool, look);
     return () => {
       isOver = true;
       end();

@@ -4,11 +4,11 @@ import { useEffect, useState } from "preact/hooks";
 import { Actions } from "./actions.js";
 import { call, mayChange, pathOf, session } from "./api.js";
 import { Chart } from "./chart.js";
-import { useLive } from "./live.js";
+import { now, useLive } from "./live.js";
 import { PoolNumbers, states } from "./overview.js";
 import { change, follow, hrefOf, place } from "./place.js";
 import { Proxies } from "./proxies.js";
-import { countOf } from "./words.js";
+import { clock, countOf, number } from "./words.js";
 
 const pageSize = 100;
 /** After the last key, before the list is asked for. */
@@ -18,12 +18,15 @@ export function Pool() {
   const at = place.value;
   const pool = at["pool"] ?? "";
   const query = queryOf(at);
-  const { value, error, again } = useLive(pool, () => load(pool, query), query);
+  const moment = at["at"] ?? "";
+  const { value, error, again } = useLive(pool, () => load(pool, query), query, { isStill: moment !== "" });
   return html`<main>
     <h1>Pool ${pool}</h1>
     ${error && html`<p role="alert" class="error">${error.message}</p>`}
+    ${mayList() && html`<${Time} at=${moment} openedAt=${value?.openedAt} />`}
+    ${value?.past && html`<p role="status">The proxies at ${clock(value.past.at)}, after commit ${number(value.past.commit)}.</p>`}
     ${
-      value &&
+      value?.stats &&
       html`<div class="beside">
         <section class="card" aria-label="Numbers"><${PoolNumbers} stats=${value.stats} /></section>
         <section class="card" aria-labelledby="chart-title">
@@ -39,11 +42,12 @@ export function Pool() {
 const mayList = () => session.value?.role !== "worker";
 
 /** @param {import("./place.js").Place} at */
-function queryOf({ state = "", label = "", text = "", after = "" }) {
+function queryOf({ state = "", label = "", text = "", after = "", at = "" }) {
   const query = new URLSearchParams({ limit: String(pageSize) });
   if (state !== "") query.set("state", state);
   if (text !== "") query.set("text", text);
   if (after !== "") query.set("after", after);
+  if (at !== "") query.set("at", at);
   for (const each of label.split(" ").filter((part) => part.includes("="))) {
     const equals = each.indexOf("=");
     query.set(`label.${each.slice(0, equals)}`, each.slice(equals + 1));
@@ -52,16 +56,57 @@ function queryOf({ state = "", label = "", text = "", after = "" }) {
 }
 
 /**
- * @typedef {{stats: import("./overview.js").Stats, policy: any, proxies: import("./proxies.js").Proxy[], next?: string, ahead: number}} Loaded
- * `ahead`: how far the pool's clock is ahead of this browser's.
+ * @typedef {{openedAt: number, proxies: import("./proxies.js").Proxy[], next?: string, time: () => number,
+ *   stats?: import("./overview.js").Stats, policy?: any, past?: {at: number, commit: number}}} Loaded
+ * `time`: by the pool's clock. Without `past` it is the present, with `stats` and `policy`.
  */
 
 /** @param {string} pool @param {string} query @returns {Promise<Loaded>} */
 async function load(pool, query) {
   const path = pathOf(pool);
-  const list = mayList() ? call(`GET ${path}/proxies?${query}`) : { proxies: [] };
-  const [stats, { policy }, page] = await Promise.all([call(`GET ${path}/stats`), call(`GET ${path}`), list]);
-  return { stats, policy, ...page, ahead: stats.at - Date.now() };
+  const isPast = query.includes("&at=");
+  const [stats, { policy, openedAt }, page] = await Promise.all([
+    isPast ? undefined : call(`GET ${path}/stats`),
+    call(`GET ${path}`),
+    mayList() ? call(`GET ${path}/proxies?${query}`) : { proxies: [] },
+  ]);
+  if (isPast) return { ...page, openedAt, time: () => page.at, past: { at: page.at, commit: page.commit } };
+  const ahead = stats.at - Date.now();
+  return { ...page, openedAt, time: () => now.value + ahead, stats, policy };
+}
+
+/** Any moment since the pool was opened. @param {{at: string, openedAt?: number}} props `at`: empty: now */
+function Time({ at, openedAt }) {
+  const [wanted, setWanted] = useState(at === "" ? Date.now() : Number(at));
+  useEffect(() => setWanted(at === "" ? Date.now() : Number(at)), [at]);
+  const go = () => change({ at: String(wanted), after: "" });
+  const set = (/** @type {Event} */ event) =>
+    setWanted(Number(/** @type {HTMLInputElement} */ (event.currentTarget).value));
+  /** @param {Event} event */
+  const setLocal = (event) => {
+    const text = /** @type {HTMLInputElement} */ (event.currentTarget).value;
+    if (text !== "") setWanted(new Date(text).getTime());
+  };
+  /** @param {Event} event */
+  const submit = (event) => {
+    event.preventDefault();
+    go();
+  };
+  return html`<form class="filters time" aria-label="Moment" onSubmit=${submit}>
+    <label>Time <input type="datetime-local" step="1" value=${localOf(wanted)} onInput=${setLocal} /></label>
+    ${
+      openedAt !== undefined &&
+      html`<input type="range" aria-label="Time since the pool was opened" aria-valuetext=${clock(wanted)} min=${openedAt}
+        max=${Math.max(Date.now(), openedAt + 1000)} step="1000" value=${wanted} onInput=${set} onChange=${go} />`
+    }
+    <button>Show</button>
+    ${at !== "" && html`<button type="button" onClick=${() => change({ at: "", after: "" })}>Now</button>`}
+  </form>`;
+}
+
+/** As an input of local times has it. @param {number} at */
+function localOf(at) {
+  return new Date(at - new Date(at).getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
 }
 
 /** @param {{at: import("./place.js").Place, value?: Loaded, again: () => void}} props */
@@ -75,6 +120,7 @@ function List({ at, value, again }) {
     <${Filters} at=${at} key=${pool} />
     ${
       mayChange() &&
+      (at["at"] ?? "") === "" &&
       html`<${Actions} pool=${pool} ids=${[...selected]} onDone=${() => {
         setSelected(new Set());
         again();
@@ -83,7 +129,7 @@ function List({ at, value, again }) {
     ${
       value === undefined
         ? html`<p>Loading …</p>`
-        : html`<${Proxies} ...${value} sort=${at["sort"] ?? ""} pool=${pool} selected=${selected} onSelect=${setSelected} again=${again} />`
+        : html`<${Proxies} ...${value} isPast=${value.past !== undefined} sort=${at["sort"] ?? ""} pool=${pool} selected=${selected} onSelect=${setSelected} again=${again} />`
     }
     <nav class="pages" aria-label="Pages of the list">
       ${after !== "" && html`<a href=${hrefOf({ ...at, after: "" })} onClick=${follow}>First page</a>`}

@@ -2,7 +2,6 @@
 import { html } from "htm/preact";
 import { ActButton } from "./actions.js";
 import { mayChange } from "./api.js";
-import { now } from "./live.js";
 import { State } from "./overview.js";
 import { change } from "./place.js";
 import { duration, number } from "./words.js";
@@ -26,11 +25,11 @@ const sorts = {
 };
 
 /**
- * @param {{proxies: Proxy[], policy: any, ahead: number, sort: string, pool: string, again: () => void,
+ * @param {{proxies: Proxy[], policy?: any, time: () => number, isPast: boolean, sort: string, pool: string, again: () => void,
  *   selected: ReadonlySet<string>, onSelect: (ids: ReadonlySet<string>) => void}} props
  */
-export function Proxies({ proxies, policy, ahead, sort, pool, selected, onSelect, again }) {
-  const may = mayChange();
+export function Proxies({ proxies, policy, time, isPast, sort, pool, selected, onSelect, again }) {
+  const may = mayChange() && !isPast;
   if (proxies.length === 0) return html`<p>No proxy matches.</p>`;
   const all = proxies.every(({ id }) => selected.has(id));
   /** @type {Map<string, number>} */
@@ -66,12 +65,12 @@ export function Proxies({ proxies, policy, ahead, sort, pool, selected, onSelect
           return html`<tr key=${id} data-id=${id}>
             ${may && html`<td><input type="checkbox" aria-label=${`Select ${name}`} checked=${selected.has(id)} onChange=${toggle} /></td>`}
             <th scope="row">${name}<br /><code>${id}</code></th>
-            <td><${State} state=${state} /> <${Why} proxy=${proxy} ahead=${ahead} /></td>
+            <td><${State} state=${state} /> <${Why} proxy=${proxy} time=${time} /></td>
             <td>${exit}${others > 0 && html` <span class="soft">shared with ${others} here</span>`}</td>
             <td>${Object.entries(labels)
               .map(([label, value]) => `${label}=${value}`)
               .join(" ")}</td>
-            <td><${Fill} proxy=${proxy} policy=${policy} ahead=${ahead} /></td>
+            <td><${Fill} proxy=${proxy} policy=${policy} time=${time} /></td>
             <td class="count">${number(score)}</td>
             <td class="count">${number(streak)}</td>
             <td class="count">${number(openLeases)}</td>
@@ -117,17 +116,17 @@ function Head({ name, sort, children }) {
   </th>`;
 }
 
-/** The reasons of a rest, and how long it lasts. @param {{proxy: Proxy, ahead: number}} props */
-function Why({ proxy: { until, reasons = [] }, ahead }) {
+/** The reasons of a rest, and how long it lasts. @param {{proxy: Proxy, time: () => number}} props */
+function Why({ proxy: { until, reasons = [] }, time }) {
   if (until === undefined) return null;
-  return html`<span class="soft">${reasons.join(", ")}, for ${duration(until - now.value - ahead)}</span>`;
+  return html`<span class="soft">${reasons.join(", ")}, for ${duration(until - time())}</span>`;
 }
 
-/** Uses in the window, of its limit, and when the next use is free. @param {{proxy: Proxy, policy: any, ahead: number}} props */
-function Fill({ proxy: { usesInWindow, leasableAt, limits }, policy, ahead }) {
+/** Uses in the window, of its limit, and when the next use is free. @param {{proxy: Proxy, policy: any, time: () => number}} props */
+function Fill({ proxy: { usesInWindow, leasableAt, limits }, policy, time }) {
   const rate = [limits?.rate ?? policy?.rate ?? []].flat()[0];
-  if (rate === undefined) return html`<span class="soft">no limit</span>`;
-  const waitMs = leasableAt === undefined ? 0 : leasableAt - now.value - ahead;
+  if (rate === undefined) return policy === undefined ? number(usesInWindow) : html`<span class="soft">no limit</span>`;
+  const waitMs = leasableAt === undefined ? 0 : leasableAt - time();
   const wait = waitMs > 0 && html` <span class="soft">frees in ${duration(waitMs)}</span>`;
   return html`<meter min="0" max=${rate.limit} value=${usesInWindow} aria-label="Uses in the window"></meter>
     ${number(usesInWindow)}/${number(rate.limit)}${wait}`;

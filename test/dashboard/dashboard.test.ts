@@ -154,3 +154,20 @@ test("finds proxies page by page, with the filters in the URL", patient, async (
   await page.getByLabel("Text").fill("192.0.3");
   await page.getByText("No proxy matches.").waitFor();
 });
+
+test("shows the proxies as they were at an earlier time, and offers no change of the past", patient, async () => {
+  await open("past", 1);
+  const before = Date.now();
+  while (Date.now() <= before) await new Promise(setImmediate);
+  await call("POST /v1/pools/past/proxies", { proxies: ["192.0.2.9:80"] });
+  const page = await windowOf("operator", `/?view=pool&pool=past&at=${before}`);
+  await page.getByText("1 proxy on this page").waitFor();
+  expect(await page.getByRole("button", { name: "Retire" }).count()).toBe(0);
+  expect(await page.getByLabel("Time", { exact: true }).inputValue()).toContain(
+    new Date(before - new Date(before).getTimezoneOffset() * 60_000).toISOString().slice(0, 16),
+  );
+  await expectUsable(page);
+  await page.getByRole("button", { name: "Now" }).click();
+  await page.getByText("2 proxies on this page").waitFor();
+  await page.waitForURL((url) => url.search === "?view=pool&pool=past");
+});
