@@ -18,9 +18,9 @@ export async function runningGateway(
     onRefused: (from: string) => refused.note({ over: "http", host: from }),
   };
   const options = { natsUrl: natsUrlAs(config, natsUrl, "gateway"), caFile, door, outboundAllow, via, log };
-  const open: GatewayOptions["open"] = async (adopt) => {
+  const open: GatewayOptions["open"] = async (adopt, connectionsMax) => {
     const { openCore } = await import("../services/gateway/core.ts");
-    return openCore(options, adopt);
+    return openCore(options, adopt, connectionsMax);
   };
   return startGateway({ host, port, log, open });
 }

@@ -11,6 +11,8 @@ export interface Answer {
   error: string;
   /** The reply code of SOCKS 5. */
   socks: number;
+  /** The connection is closed after it. */
+  isLast?: boolean;
 }
 
 const retryAfterMsDefault = 1000;
@@ -43,6 +45,12 @@ export function keyNeeded(): Answer {
 
 export function forbidden(message: string): Answer {
   return { status: 403, refusal: refuse("forbidden", message), error: "http_request_denied", socks: 2 };
+}
+
+export function tooManyConnections(user: string): Answer {
+  const message = `${user} has as many connections as one user may have. Close some, or keep and reuse them.`;
+  const refusal = refuse("overloaded", message, { retryAfterMs: retryAfterMsDefault });
+  return { status: 503, refusal, error: "connection_limit_reached", socks: 1, isLast: true };
 }
 
 export function targetForbidden(message: string): Answer {

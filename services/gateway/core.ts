@@ -6,6 +6,7 @@ import { openBus } from "../../runtime/bus.ts";
 import { Agents } from "../../transport/agents.ts";
 import { type Allowed, outboundWith } from "../../transport/outbound.ts";
 import type { Tunnelling } from "../../transport/tunnel.ts";
+import { Connections } from "./connections.ts";
 import type { Door } from "./credentials.ts";
 import { Gateway } from "./gateway.ts";
 import { Leasing } from "./leasing.ts";
@@ -36,10 +37,16 @@ export interface Core {
 
 const connectTimeoutMs = 10_000;
 const closeMs = 500;
+/** The part of the connections that one user may have. */
+const userShareMax = 0.5;
 
-export async function openCore(options: CoreOptions, adopt: (socket: Socket) => void): Promise<Core> {
+export async function openCore(
+  options: CoreOptions,
+  adopt: (socket: Socket) => void,
+  connectionsMax: number,
+): Promise<Core> {
   const bus = await openBus(options.natsUrl, "remuda gateway", { caFile: options.caFile });
-  const core = coreOver(portsOver(bus), options, adopt);
+  const core = coreOver(portsOver(bus), options, adopt, connectionsMax);
   return {
     ...core,
     async close() {
@@ -53,6 +60,8 @@ export function coreOver(
   service: Ports,
   { door, outboundAllow, via, log, trust }: Omit<CoreOptions, "natsUrl" | "caFile">,
   adopt: (socket: Socket) => void,
+  /** Of all clients together. */
+  connectionsMax = Number.POSITIVE_INFINITY,
 ): Core {
   const outbound = outboundWith(outboundAllow, rememberingLookup());
   const tunnelling = { connectTimeoutMs, outbound, ...trust };
@@ -72,9 +81,16 @@ export function coreOver(
     leasings.set(user, known);
     return known;
   };
+  // Without keys all clients are one user.
+  const ofOne = door.needsKey ? Math.max(1, Math.floor(connectionsMax * userShareMax)) : Number.POSITIVE_INFINITY;
+  const connections = new Connections(ofOne);
   const pools = new Pools(() => service.pools());
   service.onLeader(() => pools.forget());
-  const gateway = new Gateway({ pools, leasingFor, agents, tunnelling, metrics, sessions, log, via }, door, adopt);
+  const gateway = new Gateway(
+    { pools, leasingFor, agents, tunnelling, metrics, sessions, connections, log, via },
+    door,
+    adopt,
+  );
   return {
     gateway,
     metrics,

@@ -219,5 +219,6 @@ function isUnsendable(error: Error): boolean {
 export function send(answer: Answer, response: ServerResponse): void {
   if (response.headersSent || response.destroyed) return;
   const text = bodyOf(answer);
+  if (answer.isLast === true) response.shouldKeepAlive = false;
   response.writeHead(answer.status, { ...headersOf(answer), "content-length": Buffer.byteLength(text) }).end(text);
 }

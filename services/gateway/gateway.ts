@@ -8,7 +8,7 @@ import { watchers } from "../../protocol/verbs.ts";
 import { isLoopback } from "../../runtime/host.ts";
 import { showMetrics } from "../../runtime/prometheus.ts";
 import { readAbsolute, readAuthority, readReverse, type Target } from "./address.ts";
-import { type Answer, answerTo, badRequest, forbidden, keyNeeded, textOf } from "./answer.ts";
+import { type Answer, answerTo, badRequest, forbidden, keyNeeded, textOf, tooManyConnections } from "./answer.ts";
 import { basicIn, type Credentials, type Door, emptyLogin, letIn } from "./credentials.ts";
 import { watchEarly } from "./early.ts";
 import { type Exchanged, forward, send, throughPool } from "./forward.ts";
@@ -75,6 +75,7 @@ export class Gateway {
     const from = { credentials, socket: client, rawHeaders: request.rawHeaders };
     const admitted = "code" in read ? badRequest(read) : this.#admit("connect", from, read);
     const refuse = (answer: Answer, rest: Buffer): void => {
+      if (answer.isLast === true) return void client.end(textOf(answer, { connection: "close" }));
       client.write(textOf(answer));
       // The connection stays open: the client may send its login now.
       if (rest.length > 0) client.unshift(rest);
@@ -225,6 +226,10 @@ export class Gateway {
     const user = letIn(this.#door, credentials, () => addressOf(socket));
     if (user === "keyless") return keyNeeded();
     if (typeof user === "string") return forbidden(user);
+    if (!this.#ports.connections.admit(user.name, socket)) {
+      this.#ports.log.warn({ user: user.name }, "a user has too many connections; one was closed");
+      return tooManyConnections(user.name);
+    }
     const read = readOptions(credentials.username, rawHeaders);
     return "refusal" in read ? badRequest(read.refusal) : { kind, user, options: read.options, target };
   }

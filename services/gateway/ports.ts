@@ -8,6 +8,7 @@ import type { Agents } from "../../transport/agents.ts";
 import { NotAllowed, type Outbound } from "../../transport/outbound.ts";
 import type { Tunnelling } from "../../transport/tunnel.ts";
 import type { Target } from "./address.ts";
+import type { Connections } from "./connections.ts";
 import type { User } from "./credentials.ts";
 import type { Leasing } from "./leasing.ts";
 import type { Kind, Metrics } from "./metrics.ts";
@@ -22,6 +23,7 @@ export interface GatewayPorts {
   tunnelling: Tunnelling & { outbound: Outbound };
   metrics: Metrics;
   sessions: Sessions;
+  connections: Connections;
   log: Logger;
   /** The pseudonym in `Via`. Undefined: no `Via` is added. */
   via: string | undefined;

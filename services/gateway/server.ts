@@ -20,7 +20,7 @@ export interface GatewayOptions {
   /** The most connections of clients. Absent: a bound that follows from the process's file descriptors. */
   connectionsMax?: number | undefined;
   /** Loads and connects everything else. @param adopt reads HTTP from a client's socket, from its next byte on. */
-  open(adopt: (socket: Socket) => void): Promise<Core>;
+  open(adopt: (socket: Socket) => void, connectionsMax: number): Promise<Core>;
 }
 
 export interface RunningGateway {
@@ -67,7 +67,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
   let opening: Promise<Core> | undefined;
   let core: Core | undefined;
   const opened = (): Promise<Core> => {
-    opening ??= open(adopt);
+    opening ??= open(adopt, server.maxConnections);
     opening.then(
       (ready) => {
         core = ready;

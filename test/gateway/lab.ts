@@ -128,7 +128,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
   const service = { for: portFor, pools: listed, onLeader: () => {} };
   const gateway = await startGateway({
     ...{ host: "127.0.0.1", port: 0, log, headMsMax: options.headMsMax, connectionsMax: options.connectionsMax },
-    open: async (adopt) => coreOver(service, { door, outboundAllow, via, log, trust }, adopt),
+    open: async (adopt, max) => coreOver(service, { door, outboundAllow, via, log, trust }, adopt, max),
   });
   return {
     ...{ port: Number(new URL(gateway.url).port), url: gateway.url, asked, outcomes, released },

@@ -432,6 +432,31 @@ describe("SOCKS 5", () => {
     expect(lab.asked).toMatchObject([{ user: "ann", pool: "web" }]);
   });
 
+  test("refuses a user the half of all connections that is for others, in HTTP and in SOCKS", async () => {
+    const users = { k: { name: "ann", role: "worker" }, j: { name: "bob", role: "worker" } } as const;
+    const lab = await begun({ needsKey: true, users, connectionsMax: 5 });
+    const ask = async (key: string): Promise<Raw> => {
+      const opened = await client(lab);
+      opened.write(Buffer.concat([Buffer.of(5, 1, 2), login("x", key), request("127.0.0.1", portOf(echo))]));
+      return opened;
+    };
+    const [one, two] = [await ask("k"), await ask("k")];
+    for (const each of [one, two]) await each.until(repliedAfterLogin);
+    expect(await (await ask("k")).ended()).toBe("\x05\x02\x01\x00\x05\x01\x00\x01\x00\x00\x00\x00\x00\x00");
+    for (const line of [`CONNECT 127.0.0.1:${portOf(echo)}`, `GET http://127.0.0.1:${portOf(echo)}/`]) {
+      const third = await client(lab);
+      third.write(`${line} HTTP/1.1\r\nHost: x\r\nProxy-Authorization: ${basic("ann:k")}\r\n\r\n`);
+      const text = await third.ended();
+      expect(text).toMatch(/^HTTP\/1.1 503 /);
+      expect(text).toContain('error=connection_limit_reached; details="overloaded"');
+      expect(text).toMatch(/retry-after: 1\r\n/i);
+      expect(text).toContain("ann has as many connections as one user may have.");
+    }
+    await (await ask("j")).until(repliedAfterLogin);
+    one.socket.destroy();
+    await eventually(async () => (await ask("k")).until(repliedAfterLogin));
+  });
+
   test("of version 4 is closed", async () => {
     const opened = await client(await begun());
     opened.write(Buffer.of(4, 1, 0, 80, 1, 2, 3, 4, 0));
