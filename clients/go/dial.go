@@ -157,6 +157,9 @@ func socks(ctx context.Context, connection net.Conn, proxy *url.URL, address str
 	if way == 2 {
 		name := proxy.User.Username()
 		password, _ := proxy.User.Password()
+		if len(name) > 255 || len(password) > 255 {
+			return &ProxyFailure{Reason: "proxy-auth", Err: errors.New("a SOCKS login has at most 255 bytes each")}
+		}
 		login := append([]byte{1, byte(len(name))}, name...)
 		login = append(append(login, byte(len(password))), password...)
 		if err := exchange(connection, login, answer[:2]); err != nil {

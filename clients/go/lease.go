@@ -19,6 +19,7 @@ type LeaseOptions struct {
 	Labels  map[string]string
 	Schemes []string
 	Exclude []string
+	// ProxyID asks for that very proxy. Such a request does not wait, whatever Wait says.
 	ProxyID string
 	Target  string
 	Token   bool
@@ -72,12 +73,48 @@ var ErrLeaseOver = errors.New("remuda: the lease has no time or no use left")
 
 // Lease leases a proxy. Errors: *Refused, ErrUnreachable, ErrNotAllowed, ErrNotRemuda, and the context's own.
 func (client *Client) Lease(ctx context.Context, options LeaseOptions) (*Lease, error) {
-	path, err := client.path(options.Pool, "/leases")
-	if err != nil {
+	// A request that has to be sent again is counted from its first sending. At worst its lease is too short.
+	askedAt := time.Now()
+	lease := &Lease{}
+	if err := client.askForLeases(ctx, options, 0, lease); err != nil {
 		return nil, err
 	}
+	if err := lease.begin(client, askedAt); err != nil {
+		return nil, err
+	}
+	return lease, nil
+}
+
+// Leases leases up to count proxies (1 to 100), each on another exit: as many as can be had at once, at least one.
+func (client *Client) Leases(ctx context.Context, count int, options LeaseOptions) ([]*Lease, error) {
+	if count < 1 {
+		return nil, errors.New("count: must be from 1 to 100")
+	}
+	askedAt := time.Now()
+	var reply struct{ Leases []*Lease }
+	if err := client.askForLeases(ctx, options, count, &reply); err != nil {
+		return nil, err
+	}
+	for _, lease := range reply.Leases {
+		if err := lease.begin(client, askedAt); err != nil {
+			return nil, err
+		}
+	}
+	return reply.Leases, nil
+}
+
+// askForLeases asks for one lease if count is 0.
+func (client *Client) askForLeases(ctx context.Context, options LeaseOptions, count int, into any) error {
+	path, err := client.path(options.Pool, "/leases")
+	if err != nil {
+		return err
+	}
 	if options.Wait < 0 || options.Wait > WaitMax {
-		return nil, errors.New("Wait: must be from 0 to one minute")
+		return errors.New("Wait: must be from 0 to one minute")
+	}
+	wait := options.Wait
+	if options.ProxyID != "" {
+		wait = 0 // A request for one very proxy cannot wait.
 	}
 	body := map[string]any{"requestId": options.RequestID}
 	if options.RequestID == "" {
@@ -88,6 +125,7 @@ func (client *Client) Lease(ctx context.Context, options LeaseOptions) (*Lease, 
 			body[name] = value
 		}
 	}
+	put("count", count, count != 0)
 	put("uses", options.Uses, options.Uses != 0)
 	put("ttlMs", options.TTL.Milliseconds(), options.TTL != 0)
 	put("session", options.Session, options.Session != "")
@@ -98,18 +136,16 @@ func (client *Client) Lease(ctx context.Context, options LeaseOptions) (*Lease, 
 	put("target", options.Target, options.Target != "")
 	put("holder", client.options.Holder, client.options.Holder != "")
 	put("token", true, options.Token)
+	return client.ask(ctx, "POST", path, body, wait, into)
+}
 
-	// A request that has to be sent again is counted from its first sending. At worst its lease is too short.
-	askedAt := time.Now()
-	lease := &Lease{client: client, reported: map[int]bool{}}
-	if err := client.ask(ctx, "POST", path, body, options.Wait, lease); err != nil {
-		return nil, err
-	}
-	if lease.URL, err = url.Parse(lease.RawURL); err != nil {
-		return nil, errors.New("remuda: the lease has a URL that cannot be read")
-	}
+func (lease *Lease) begin(client *Client, askedAt time.Time) (err error) {
+	lease.client, lease.reported = client, map[int]bool{}
 	lease.deadline = askedAt.Add(time.Duration(lease.LeftMs) * time.Millisecond)
-	return lease, nil
+	if lease.URL, err = url.Parse(lease.RawURL); err != nil {
+		return errors.New("remuda: the lease has a URL that cannot be read")
+	}
+	return nil
 }
 
 // Deadline is when the lease ends, by this process's monotonic clock. Send nothing later.
@@ -137,7 +173,7 @@ func (lease *Lease) Take() (int, error) {
 	return lease.taken, nil
 }
 
-// Report returns when the outcome is in the ledger.
+// Report returns when the outcome is in the ledger. If it fails, it can be repeated: each use counts once.
 func (lease *Lease) Report(ctx context.Context, outcome Outcome) error {
 	lease.lock.Lock()
 	if outcome.N == 0 {
@@ -159,6 +195,9 @@ func (lease *Lease) Report(ctx context.Context, outcome Outcome) error {
 	}
 	body := map[string]any{"outcomes": []any{outcome.body(lease.LeaseID)}}
 	if err := lease.client.ask(ctx, "POST", "/v1/pools/"+lease.Pool+"/outcomes", body, 0, &reply); err != nil {
+		lease.lock.Lock()
+		delete(lease.reported, outcome.N)
+		lease.lock.Unlock()
 		return err
 	}
 	for _, each := range reply.Stop {

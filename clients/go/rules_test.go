@@ -166,4 +166,92 @@ func TestRetryAfterIsSecondsOrADate(t *testing.T) {
 	if readRetryAfter("Wed, 21 Oct 2099 07:28:00 GMT") <= 0 {
 		t.Error("a date in the future")
 	}
+	for _, far := range []string{"9999999999", "99999999999999999999", "Wed, 21 Oct 9999 07:28:00 GMT"} {
+		if got := readRetryAfter(far); got != retryAfterMax {
+			t.Errorf("%s is %v", far, got)
+		}
+	}
+	if got := readRetryAfter("-99999999999999999999"); got != 0 {
+		t.Errorf("a negative number is %v", got)
+	}
+}
+
+func TestSeveralLeasesAreEachALease(t *testing.T) {
+	var lock sync.Mutex
+	var sent []string
+	client := serviceThat(t, func(writer http.ResponseWriter, request *http.Request) {
+		text, _ := io.ReadAll(request.Body)
+		lock.Lock()
+		sent = append(sent, string(text))
+		lock.Unlock()
+		if strings.HasSuffix(request.URL.Path, "/outcomes") {
+			_, _ = io.WriteString(writer, `{"accepted":1}`)
+			return
+		}
+		_, _ = io.WriteString(writer, `{"leases":[
+			{"leaseId":"l_1","pool":"default","url":"http://127.0.0.1:1","leftMs":60000,"uses":1},
+			{"leaseId":"l_2","pool":"default","url":"http://u:p@127.0.0.1:2","leftMs":60000,"uses":1}]}`)
+	})
+	ctx := context.Background()
+	leases, err := client.Leases(ctx, 3, LeaseOptions{})
+	if err != nil || len(leases) != 2 || leases[1].URL.Port() != "2" || !strings.Contains(sent[0], `"count":3`) {
+		t.Fatal(leases, sent, err)
+	}
+	for _, lease := range leases {
+		if err := lease.Report(ctx, Outcome{Status: 200}); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := leases[0].Take(); !errors.Is(err, ErrLeaseOver) {
+		t.Error(err)
+	}
+	if _, err := client.Leases(ctx, 0, LeaseOptions{}); err == nil || !strings.HasPrefix(err.Error(), "count") {
+		t.Error(err)
+	}
+}
+
+func TestARequestForOneVeryProxyDoesNotWait(t *testing.T) {
+	var sent string
+	client := serviceThat(t, func(writer http.ResponseWriter, request *http.Request) {
+		text, _ := io.ReadAll(request.Body)
+		sent = string(text)
+		_, _ = io.WriteString(writer, `{"leaseId":"l_1","pool":"default","url":"http://127.0.0.1:1","leftMs":1000,"uses":1}`)
+	})
+	for proxy, waits := range map[string]bool{"p_1": false, "": true} {
+		if _, err := client.Lease(context.Background(), LeaseOptions{ProxyID: proxy, Wait: time.Second}); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(sent, "waitMs") != waits {
+			t.Error(sent)
+		}
+	}
+}
+
+func TestAReportThatFailedIsRepeatedForTheSameUse(t *testing.T) {
+	var sent []string
+	client := serviceThat(t, func(writer http.ResponseWriter, request *http.Request) {
+		text, _ := io.ReadAll(request.Body)
+		sent = append(sent, string(text))
+		switch len(sent) {
+		case 1:
+			_, _ = io.WriteString(writer, `{"leaseId":"l_1","pool":"default","url":"http://127.0.0.1:1","leftMs":60000,"uses":2}`)
+		case 2:
+			writer.WriteHeader(404)
+			_, _ = io.WriteString(writer, `{"code":"unknown-pool","message":"m"}`)
+		default:
+			_, _ = io.WriteString(writer, `{"accepted":1}`)
+		}
+	})
+	ctx := context.Background()
+	lease, err := client.Lease(ctx, LeaseOptions{Uses: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused *Refused
+	if err := lease.Report(ctx, Outcome{Status: 200}); !errors.As(err, &refused) {
+		t.Fatal(err)
+	}
+	if err := lease.Report(ctx, Outcome{Status: 200}); err != nil || !strings.Contains(sent[2], `"n":1`) {
+		t.Error(sent, err)
+	}
 }

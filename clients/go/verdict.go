@@ -228,13 +228,19 @@ func codeOf(err error) string {
 	return "ECONNRESET" // It was open, and it broke.
 }
 
+const retryAfterMax = 366 * 24 * time.Hour
+
 // readRetryAfter reads seconds or a date (RFC 9110). 0 if it is neither.
 func readRetryAfter(value string) time.Duration {
-	if seconds, err := strconv.Atoi(strings.TrimSpace(value)); err == nil && seconds >= 0 {
-		return min(time.Duration(seconds)*time.Second, 366*24*time.Hour)
+	seconds, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+	if err == nil || errors.Is(err, strconv.ErrRange) { // Out of range it is the nearest number.
+		if seconds > int64(retryAfterMax/time.Second) {
+			return retryAfterMax
+		}
+		return max(0, time.Duration(seconds)*time.Second)
 	}
 	if at, err := http.ParseTime(value); err == nil {
-		return max(0, time.Until(at))
+		return min(max(0, time.Until(at)), retryAfterMax)
 	}
 	return 0
 }

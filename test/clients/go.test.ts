@@ -55,7 +55,7 @@ test("the example of docs/go.md runs as written, as a module of its own", async 
   const edited = await run("go", edit.replace("../remuda/clients/go", cwd).split(" "), { cwd: own, env: goEnv });
   expect(edited).toEqual({ code: 0, output: "" });
   const ran = await run("go", ["run", "."], { cwd: own, env: { ...goEnv, ...world.env } });
-  expect(ran).toEqual({ code: 0, output: "200 5\n1 2 <nil>\n" });
+  expect(ran).toEqual({ code: 0, output: "200 5\n1 2 <nil>\n2 <nil>\n" });
   const { body } = await world.service.call(`GET /v1/pools/${pool}/stats`);
-  expect(body).toMatchObject({ leases: { open: 0, expired: 0 }, outcomes: { succeeded: 2, failed: 0, ignored: 0 } });
+  expect(body).toMatchObject({ leases: { open: 0, expired: 0 }, outcomes: { succeeded: 4, failed: 0, ignored: 0 } });
 }, 240_000);

@@ -1,10 +1,10 @@
 // The Python client: its own tests, in Python, against the table of outcomes and a real service.
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Lab, startLab } from "./lab.ts";
-import { python, root, run } from "./run.ts";
+import { buildPython, installPython, python, root, run } from "./run.ts";
 import { startWorld, type World } from "./world.ts";
 
 const cwd = join(root, "clients/python");
@@ -88,31 +88,15 @@ test("each example of docs/python.md runs as written, and each of its requests i
   expect(output).toBe("200 5\n200 None 1\n[200, 200, 200]\n200\n200\n200 5\n");
   expect(code).toBe(0);
   const { body } = await world.service.call(`GET /v1/pools/${pool}/stats`);
-  expect(body).toMatchObject({ leases: { open: 0, expired: 0 }, outcomes: { succeeded: 11, failed: 0, neutral: 0 } });
+  expect(body).toMatchObject({ leases: { open: 0, expired: 0 }, outcomes: { succeeded: 13, failed: 0, neutral: 0 } });
 });
 
 test("builds a wheel and an sdist, and the wheel installs without a network into a fresh environment", async () => {
-  const built = join(folder, "built");
-  cpSync(cwd, built, { recursive: true }); // Building writes beside the sources.
-  const build = [
-    "import sys, setuptools.build_meta as backend",
-    "folder = sys.argv[1]", // setuptools replaces the arguments.
-    "print(backend.build_wheel(folder), backend.build_sdist(folder))",
-  ].join("\n");
-  const dist = join(folder, "dist");
-  mkdirSync(dist);
-  expect(await run(python, ["-c", build, dist], { cwd: built })).toMatchObject({ code: 0 });
-  const made = readdirSync(dist).sort();
-  const [wheel, sdist] = [made.find((name) => name.endsWith(".whl")), made.find((name) => name.endsWith(".tar.gz"))];
-  expect(wheel).toBe("remuda_client-0.1.0-py3-none-any.whl");
-  const listed = await run("tar", ["tzf", join(dist, sdist ?? "")], { cwd: folder });
+  const [wheel = "", sdist = ""] = (await buildPython([cwd], folder)).reverse();
+  expect(basename(wheel)).toBe("remuda_client-0.1.0-py3-none-any.whl");
+  const listed = await run("tar", ["tzf", sdist], { cwd: folder });
   expect(listed.output).toContain("/src/remuda_client/py.typed");
-  const venv = join(folder, "venv");
-  expect(await run(python, ["-m", "venv", "--without-pip", venv], { cwd: folder })).toMatchObject({ code: 0 });
-  const own = join(venv, "bin/python3");
-  const pip = ["-m", "pip", "--python", own, "install", "-q", "--no-index", join(dist, wheel ?? "")];
-  const installed = await run(python, pip, { cwd: folder });
-  expect(installed.code, installed.output).toBe(0);
+  const own = await installPython([wheel], folder);
   const program = [
     "import importlib.metadata, remuda_client, os.path",
     "with remuda_client.Client(pool='python-examples') as client:",

@@ -12,6 +12,7 @@ class StandIn:
         self.lease_s = lease_s
         self.outcomes = []
         self.requests = []
+        self.granted = 0
         #: Raised or answered before anything else: exceptions, or (status, body).
         self.first = []
 
@@ -41,11 +42,16 @@ class StandIn:
         left = [url for url in self.proxies if url not in body.get("exclude", [])]
         if not left:
             return 429, {"code": "pool-exhausted", "message": "none", "retryAfterMs": 1500, "limitedBy": {"rest": 1}}
-        url = left[0]
+        if "count" in body:
+            return 201, {"leases": [self.lease(url, body) for url in left[: body["count"]]]}
+        return 201, self.lease(left[0], body)
+
+    def lease(self, url, body):
         scheme, _, place = url.partition("://")
         host, _, port = place.rpartition("@")[2].partition(":")
-        return 201, {
-            "leaseId": f"l_{len(self.requests)}",
+        self.granted += 1
+        return {
+            "leaseId": f"l_{self.granted}",
             "pool": "default",
             "proxyId": url,
             "url": url,

@@ -100,6 +100,45 @@ class Leases(unittest.TestCase):
         self.assertEqual(service.outcomes[1]["latencyMs"], 250)
         self.assertIn("?used=2", service.requests[-1][1])
 
+    def test_a_report_that_failed_is_repeated_for_the_same_use(self):
+        client, service = client_of()
+        lease = client.lease(uses=2)
+        lease.report(status=200)
+        for _ in range(2):
+            service.first = [(404, {"code": "unknown-pool", "message": "m"})]
+            with self.assertRaises(RemudaRefusal):
+                lease.report(status=200)
+        lease.report(status=200)
+        self.assertEqual([each["n"] for each in service.outcomes], [1, 2])
+
+    def test_leases_several_proxies_each_of_them_a_block(self):
+        client, service = client_of("http://127.0.0.1:2", "http://127.0.0.1:3")
+        leases = client.leases(3, uses=2)
+        self.assertEqual([lease.port for lease in leases], [2, 3])
+        asynchronous = AsyncClient("http://127.0.0.1:1")
+        asynchronous._service = AsyncStandIn(client.settings, service.proxies)
+
+        async def in_asyncio():
+            for lease in await asynchronous.leases(2):
+                async with lease:
+                    await lease.report(status=200)
+
+        asyncio.run(in_asyncio())
+        for each in leases:
+            with each as lease:
+                lease.report(status=200)
+        for outcomes in (asynchronous._service.outcomes, service.outcomes):
+            self.assertEqual([each["leaseId"] for each in outcomes], ["l_1", "l_2"])
+        self.assertEqual(service.requests[0][2]["count"], 3)
+
+    def test_a_request_for_one_very_proxy_does_not_wait(self):
+        client, service = client_of()
+        client.lease(proxy_id="p_1")
+        client.lease()
+        waits = [body["waitMs"] for _, _, body in service.requests]
+        self.assertEqual(waits[0], 0)
+        self.assertGreater(waits[1], 0)
+
     def test_closes_by_itself_when_all_uses_are_reported(self):
         client, service = client_of()
         with client.lease() as lease:

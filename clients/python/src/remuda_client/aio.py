@@ -8,14 +8,14 @@ import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Generator, Mapping, Optional, Sequence, Type, Union
+from typing import Any, Generator, List, Mapping, Optional, Sequence, Type, Union
 
-from .ask import Json, Settings, ask, read_settings, wait_ms
+from .ask import Asking, Json, Settings, ask, read_settings, wait_ms
 from .client import wanted_of
 from .errors import RemudaError, RemudaRefusal
 from .exchange import Order, exchange
 from .fetch import REDIRECTS_MAX, Ask, Classify, Outcome, Response, Steps, Via, fetch_steps
-from .lease import LeaseBase, asking_for_outcomes, lease_body, outcome_fields, pool_path
+from .lease import LeaseBase, asking_for_outcomes, leasing, outcome_fields, pool_path
 from .service import AsyncService
 
 #: Requests of `fetch` under way at once. Further ones wait for a thread, without a lease.
@@ -45,7 +45,8 @@ class AsyncLease(LeaseBase):
     ) -> None:
         told = outcome_fields(status, reason, result, latency, bytes, target, retry_after, token_rejected)
         outcome = self._outcome(told, error, n)
-        self._note(await self._service.run(asking_for_outcomes(self._settings, self.pool, [outcome])))
+        with self._reporting(outcome["n"]):
+            self._note(await self._service.run(asking_for_outcomes(self._settings, self.pool, [outcome])))
 
     async def renew(self, ttl: Optional[float] = None) -> None:
         asked_at = time.monotonic()
@@ -68,20 +69,31 @@ class AsyncLease(LeaseBase):
             await self._service.run(asking_for_outcomes(self._settings, self.pool, [outcome]))
         await self.release()
 
+    async def __aenter__(self) -> "AsyncLease":
+        return self
+
+    async def __aexit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        try:
+            # A task that is cancelled must still report.
+            await asyncio.shield(self._end(error))
+        except RemudaError:
+            if error is None:
+                raise  # Otherwise the caller's own exception is the one to see. The lease expires by itself.
+
 
 class _Leasing:
     """`await client.lease()` gives the lease. `async with client.lease() as lease` gives it back as well."""
 
-    def __init__(self, service: AsyncService, path: str, body: Json) -> None:
+    def __init__(self, service: AsyncService, asking: Asking) -> None:
         self._service = service
-        self._path = path
-        self._body = body
+        self._asking = asking
         self._lease: Optional[AsyncLease] = None
 
     async def _granted(self) -> AsyncLease:
         asked_at = time.monotonic()
-        reply = await self._service.run(ask(self._service.settings, "POST", self._path, self._body))
-        self._lease = AsyncLease(self._service, reply, asked_at)
+        self._lease = AsyncLease(self._service, await self._service.run(self._asking), asked_at)
         return self._lease
 
     def __await__(self) -> Generator[Any, None, AsyncLease]:
@@ -94,12 +106,7 @@ class _Leasing:
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         assert self._lease is not None
-        try:
-            # A task that is cancelled must still report.
-            await asyncio.shield(self._lease._end(error))
-        except RemudaError:
-            if error is None:
-                raise  # Otherwise the caller's own exception is the one to see. The lease expires by itself.
+        await self._lease.__aexit__(kind, error, trace)
 
 
 class AsyncClient:
@@ -139,8 +146,9 @@ class AsyncClient:
         token: Optional[bool] = None,
         request_id: Optional[str] = None,
     ) -> _Leasing:
-        body = lease_body(
+        asking = leasing(
             self.settings,
+            pool,
             uses=uses,
             wait=wait,
             ttl=ttl,
@@ -154,7 +162,13 @@ class AsyncClient:
             token=token,
             request_id=request_id,
         )
-        return _Leasing(self._service, f"{pool_path(self.settings, pool)}/leases", body)
+        return _Leasing(self._service, asking)
+
+    async def leases(self, count: int, *, pool: Optional[str] = None, **request: Any) -> List[AsyncLease]:
+        """As `Client.leases`."""
+        asking = leasing(self.settings, pool, count=count, **request)
+        asked_at = time.monotonic()
+        return [AsyncLease(self._service, each, asked_at) for each in (await self._service.run(asking))["leases"]]
 
     async def report(self, outcomes: Union[Json, Sequence[Json]], *, pool: Optional[str] = None) -> Json:
         told = [outcomes] if isinstance(outcomes, Mapping) else outcomes

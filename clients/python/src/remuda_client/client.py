@@ -5,14 +5,14 @@ from __future__ import annotations
 import ssl
 import time
 from types import TracebackType
-from typing import Any, Dict, Mapping, Optional, Sequence, Type, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Type, Union
 from urllib.parse import urlencode
 
 from .ask import Json, Settings, ask, read_settings, wait_ms
 from .errors import RemudaError, RemudaRefusal
 from .exchange import Answer, Order, exchange
 from .fetch import REDIRECTS_MAX, Ask, Classify, Outcome, Response, Steps, Via, fetch_steps
-from .lease import LeaseBase, asking_for_outcomes, lease_body, outcome_fields, pool_path
+from .lease import LeaseBase, asking_for_outcomes, leasing, outcome_fields, pool_path
 from .service import Service
 
 
@@ -43,7 +43,8 @@ class Lease(LeaseBase):
         """
         told = outcome_fields(status, reason, result, latency, bytes, target, retry_after, token_rejected)
         outcome = self._outcome(told, error, n)
-        self._note(self._service.run(asking_for_outcomes(self._settings, self.pool, [outcome])))
+        with self._reporting(outcome["n"]):
+            self._note(self._service.run(asking_for_outcomes(self._settings, self.pool, [outcome])))
 
     def renew(self, ttl: Optional[float] = None) -> None:
         asked_at = time.monotonic()
@@ -119,8 +120,9 @@ class Client:
         request_id: Optional[str] = None,
     ) -> Lease:
         """Leases a proxy, and waits for it up to `wait` seconds. @raises RemudaRefusal, RemudaFault."""
-        body = lease_body(
+        asking = leasing(
             self.settings,
+            pool,
             uses=uses,
             wait=wait,
             ttl=ttl,
@@ -135,8 +137,16 @@ class Client:
             request_id=request_id,
         )
         asked_at = time.monotonic()
-        reply = self._service.run(ask(self.settings, "POST", f"{pool_path(self.settings, pool)}/leases", body))
-        return Lease(self._service, reply, asked_at)
+        return Lease(self._service, self._service.run(asking), asked_at)
+
+    def leases(self, count: int, *, pool: Optional[str] = None, **request: Any) -> List[Lease]:
+        """Leases up to `count` proxies (1 to 100), each on another exit: as many as can be had at once, at least one.
+
+        @param request: as for `lease`. @raises RemudaRefusal, RemudaFault.
+        """
+        asking = leasing(self.settings, pool, count=count, **request)
+        asked_at = time.monotonic()
+        return [Lease(self._service, each, asked_at) for each in self._service.run(asking)["leases"]]
 
     def report(self, outcomes: Union[Json, Sequence[Json]], *, pool: Optional[str] = None) -> Json:
         """Reports outcomes in the form of the protocol, at most 1 000."""

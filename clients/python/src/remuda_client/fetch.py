@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Generator, Mapping, Optional, Sequence, Tuple, Union
 from urllib.parse import urljoin, urlsplit
 
-from .ask import Asking, Settings, ask
+from .ask import Asking, Settings
 from .errors import RemudaFault, RemudaRefusal, RequestFailed
 from .exchange import SCHEMES, Answer, Headers, Order
-from .lease import LeaseBase, asking_for_outcomes, lease_body, pool_path
+from .lease import LeaseBase, asking_for_outcomes, leasing
 from .outcome import IDEMPOTENT, answer_fields, fields_of, with_word
+from .tries import RETRY_WAIT_S_MAX
 
 REDIRECTS_MAX = 20
-#: After a failed try the wait for another proxy is short, because the caller has already waited once.
-RETRY_WAIT_S_MAX = 5.0
 #: A limit that cuts a request blames the proxy if it has had this part of it, and this many seconds.
 HUNG_SHARE = 0.5
 HUNG_S_MIN = 0.2
@@ -184,9 +183,9 @@ def _leased(
     request = dict(via.request)
     exclude = [*(request.pop("exclude", None) or []), *avoid]
     request.setdefault("schemes", SCHEMES)
-    body = lease_body(settings, wait=wait, exclude=exclude, target=urlsplit(url).hostname, **request)
+    asking = leasing(settings, via.pool, wait=wait, exclude=exclude, target=urlsplit(url).hostname, **request)
     asked_at = time.monotonic()
-    reply = yield Ask(ask(settings, "POST", f"{pool_path(settings, via.pool)}/leases", body))
+    reply = yield Ask(asking)
     return _Leased(settings, reply, asked_at)
 
 

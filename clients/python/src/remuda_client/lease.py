@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import uuid
-from typing import Any, Dict, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Union
 
 from .ask import Asking, Json, Settings, ask, pool_name, wait_ms
 from .errors import RemudaFault
@@ -16,9 +17,15 @@ def pool_path(settings: Settings, pool: Optional[str]) -> str:
     return f"/v1/pools/{pool_name(settings.pool if pool is None else pool)}"
 
 
+def leasing(settings: Settings, pool: Optional[str], **fields: Any) -> Asking:
+    """A lease request, checked. `fields`: of `lease_body`. @raises RemudaFault."""
+    return ask(settings, "POST", f"{pool_path(settings, pool)}/leases", lease_body(settings, **fields))
+
+
 def lease_body(
     settings: Settings,
     *,
+    count: Optional[int] = None,
     uses: int = 1,
     wait: float = 30.0,
     ttl: Optional[float] = None,
@@ -35,8 +42,10 @@ def lease_body(
     """The body of a lease request. It has a requestId, so a repeated request is granted once."""
     return {
         "requestId": request_id or str(uuid.uuid4()),
+        "count": count,
         "uses": uses,
-        "waitMs": wait_ms(wait),
+        # A request for one very proxy cannot wait.
+        "waitMs": wait_ms(wait if proxy_id is None else 0.0),
         "ttlMs": None if ttl is None else int(ttl * 1000),
         "session": session,
         "labels": None if labels is None else dict(labels),
@@ -113,6 +122,16 @@ class LeaseBase:
             self._taken = max(self._taken, min(n, self.uses))
             self._reported.add(n)
         return {"leaseId": self.lease_id, "n": n, **_given(told)}
+
+    @contextlib.contextmanager
+    def _reporting(self, n: int) -> Iterator[None]:
+        """If the report fails, the next one without a number is about the same use. The service counts each use once."""
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                self._reported.discard(n)
+            raise
 
     def _note(self, reply: Json) -> None:
         if any(each["leaseId"] == self.lease_id for each in reply.get("stop", [])):

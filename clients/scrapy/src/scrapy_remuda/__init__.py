@@ -6,6 +6,7 @@ At 740 it is inside redirects and retries, and before Scrapy's own proxy middlew
 from __future__ import annotations
 
 import time
+import uuid
 from typing import Any, Dict, Optional
 from urllib.parse import urlsplit
 
@@ -40,6 +41,8 @@ class Use:
         self._fields: Optional[Dict[str, Any]] = None
         self._timer: Any = None
         self._done = False
+        #: The spider's own `download_slot`, which a redirect or a retry gets again.
+        self.slot: Any = None
         #: Of the lease request. A copy of the request (a redirect, a retry) takes them over.
         self.options = options
         self.lease = lease
@@ -84,6 +87,7 @@ class RemudaMiddleware:
 
     def __init__(self, crawler: Any) -> None:
         settings = crawler.settings
+        self._crawler = crawler
         self.client = Client(
             settings.get("REMUDA_URL"), settings.get("REMUDA_KEY"), pool=settings.get("REMUDA_POOL") or "default"
         )
@@ -113,6 +117,9 @@ class RemudaMiddleware:
         self.stats.inc_value("remuda/leases")
         request.meta["remuda"] = use
         request.meta["proxy"] = lease.url
+        # A slot of its own: in its site's slot the request would wait behind others, past the end of its lease.
+        use.slot = request.meta.get("download_slot")
+        request.meta["download_slot"] = lease.lease_id
         # No request outlasts its lease. A retry gets the spider's own limit again.
         limit = request.meta.setdefault("remuda_timeout", request.meta.get("download_timeout") or self._timeout)
         request.meta["download_timeout"] = max(0.1, min(limit, lease.left))
@@ -120,6 +127,7 @@ class RemudaMiddleware:
     def process_response(self, request: Any, response: Any, spider: Any = None) -> Any:
         use = request.meta.get("remuda")
         if isinstance(use, Use):
+            self._leave_slot(request, use)
             headers = _Headers(response.headers)
             forwarded = urlsplit(request.url).scheme == "http"
             fields = {"bytes": len(response.body), **answer_fields(response.status, headers, forwarded=forwarded)}
@@ -130,6 +138,7 @@ class RemudaMiddleware:
     def process_exception(self, request: Any, exception: BaseException, spider: Any = None) -> None:
         use = request.meta.get("remuda")
         if isinstance(use, Use) and use in self._open:
+            self._leave_slot(request, use)
             use.ended(verdict_of(exception).fields or {"reason": "client-abort"})
 
     def spider_closed(self) -> "Deferred[Any]":
@@ -152,6 +161,26 @@ class RemudaMiddleware:
 
         report.addBoth(done)
 
+    def _leave_slot(self, request: Any, use: Use) -> None:
+        """Scrapy would keep an unused slot for as long as DOWNLOAD_DELAY, and for a minute more."""
+        if request.meta.get("download_slot") != use.lease.lease_id:
+            return
+        if use.slot is None:
+            del request.meta["download_slot"]
+        else:
+            request.meta["download_slot"] = use.slot
+        slot = self._crawler.engine.downloader.slots.pop(use.lease.lease_id, None)
+        if slot is not None:
+            slot.close()
+
+    def _repeat_nothing(self) -> None:
+        """Twisted makes a request again by itself when a kept connection breaks, as part of one use."""
+        handlers = self._crawler.engine.downloader.handlers
+        for scheme in ("http", "https"):
+            pool = getattr(handlers._get_handler(scheme), "_pool", None)  # Scrapy has no setting for it.
+            if pool is not None:
+                pool.retryAutomatically = False
+
     async def _leased(self, options: Dict[str, Any], target: str) -> Lease:
         """A refusal delays the request. It takes no thread while it waits."""
         from twisted.internet import reactor
@@ -159,8 +188,10 @@ class RemudaMiddleware:
         if not self._is_ready:
             self._is_ready = True
             reactor.suggestThreadPoolSize(max(THREADS_MIN, reactor.getThreadPool().max))
+            self._repeat_nothing()
+        # One requestId for all of them: a request that got no answer may have been granted.
+        asked = {**self._common, "target": target, "wait": 0.0, "request_id": str(uuid.uuid4()), **options}
         while True:
-            asked = {**self._common, "target": target, "wait": 0.0, **options}
             try:
                 lease: Lease = await maybe_deferred_to_future(threads.deferToThread(self.client.lease, **asked))
                 return lease
