@@ -3,39 +3,35 @@
 import { randomUUID } from "node:crypto";
 import type { Response } from "undici";
 import type { LeaseReply, LeaseRequest, LeasesGranted, Outcome, ReleaseReply, ReportReply } from "../protocol/wire.ts";
-import { Agents } from "../transport/agents.ts";
-import { mayRest } from "../transport/classify.ts";
 import { codeOf } from "../transport/failure.ts";
 import { type Ask, askThrough } from "./ask.ts";
-import { Block, type Use } from "./block.ts";
-import { CallersWord } from "./callers-word.ts";
+import { Block } from "./block.ts";
+import type { AnyDispatcher } from "./dispatched.ts";
 import { RemudaFault, RemudaRefusal, reportLate } from "./fault.ts";
-import { type FetchInit, type FetchInput, fetchThrough, originOf, signalOf, type Via } from "./fetch.ts";
-import { type HeldLease, holdLease, type Lease, type Seen } from "./held-lease.ts";
+import { type FetchInit, type FetchInput, fetchThrough, type Through, type Via } from "./fetch.ts";
+import { type HeldLease, holdLease, type Lease } from "./held-lease.ts";
 import { openHttp } from "./http.ts";
-import { type FetchLease, Kinds, type OneLease } from "./kinds.ts";
-import { LeasedDispatcher, type Uses } from "./leased-dispatcher.ts";
+import type { OneLease } from "./kinds.ts";
 import { openNats } from "./nats.ts";
 import { type Options, type PerCall, poolName, readOptions, type Settings } from "./options.ts";
 import { Outcomes } from "./outcomes.ts";
 import type { Port } from "./port.ts";
-import { type Fetched, fetchWithToken } from "./second-try.ts";
-import { type TokenUse, tokenUseOf } from "./token.ts";
+import { Traffic } from "./traffic.ts";
 
 export { FormData, Headers, Request, Response } from "undici";
 export type * from "../protocol/wire.ts";
 export { ProxyFailure } from "../transport/failure.ts";
 export type { AnswerClass, Classify } from "./callers-word.ts";
+export type { AnyDispatcher } from "./dispatched.ts";
 export { type FaultCode, RemudaFault, RemudaRefusal } from "./fault.ts";
-export type { FetchInit, FetchInput } from "./fetch.ts";
+export type { FetchInit, FetchInput, Through } from "./fetch.ts";
 export type { HeldLease, Lease } from "./held-lease.ts";
 export type { FetchLease, OneLease } from "./kinds.ts";
 export type { FetchOptions, Options, PerCall } from "./options.ts";
 export type { TokenOptions } from "./token.ts";
 
-type Late = Partial<LeaseReply & LeasesGranted> | null;
-/** After a failed try the wait for another proxy is short, because the caller has already waited once. */
-const retryWaitMsMax = 5000;
+/** A picker that does not know `count` grants one lease. */
+type OneOrMore = LeaseReply | LeasesGranted;
 
 /** @throws RemudaFault "wrong-options", "no-connection", "not-allowed". Over HTTP, only the first request connects. */
 export async function connect(options: Options = {}): Promise<Client> {
@@ -53,8 +49,7 @@ export class Client implements AsyncDisposable {
   readonly #port: Port;
   readonly #ask: Ask;
   readonly #outcomes: Outcomes;
-  readonly #agents: Agents;
-  readonly #kinds: Kinds;
+  readonly #traffic: Traffic;
   /** Work that close() waits for. */
   readonly #underWay = new Set<Promise<unknown>>();
   #shut = false;
@@ -70,21 +65,17 @@ export class Client implements AsyncDisposable {
       isClosed: () => this.#shut,
       track: (work) => void this.#tracked(work),
     });
-    this.#agents = new Agents({
-      ...settings.fetch,
-      max: settings.fetch.agentsMax,
-      proxyCa: settings.tls.proxyCa,
-      targetCa: settings.tls.targetCa,
-    });
-    this.#kinds = new Kinds({
-      bounds: settings.fetch,
-      retryMs: settings.retryMs,
+    const onStop = (leaseId: string): void => this.#traffic.stop(leaseId);
+    const bytesMax = (): number => port.bytesMax;
+    this.#outcomes = new Outcomes({ ask: this.#ask, bytesMax, onStop, onProblem: settings.onProblem });
+    this.#traffic = new Traffic({
+      settings,
+      outcomes: this.#outcomes,
+      checkOpen: () => this.#mustBeOpen(),
+      track: (work) => this.#tracked(work),
       ask: (pool, request) => this.#tracked(this.#request(pool, request, this.#ending.signal)),
       giveBack: (pool, block) => this.#tracked(this.#giveBack(pool, block, { allReported: false })),
     });
-    const onStop = (leaseId: string): void => this.#kinds.stop(leaseId);
-    const bytesMax = (): number => port.bytesMax;
-    this.#outcomes = new Outcomes({ ask: this.#ask, bytesMax, onStop, onProblem: settings.onProblem });
   }
 
   /** @throws RemudaRefusal; RemudaFault; the signal's reason. */
@@ -97,9 +88,9 @@ export class Client implements AsyncDisposable {
   /** So many leases, on different exits: as many as can be had at once, at least one. @throws as `lease` does. */
   async leases(count: number, request: OneLease = {}, { pool, signal }: PerCall = {}): Promise<Lease[]> {
     this.#mustBeOpen();
-    const asked = this.#request<LeasesGranted>(poolName(pool ?? this.#settings.pool), { ...request, count }, signal);
+    const asked = this.#request<OneOrMore>(poolName(pool ?? this.#settings.pool), { ...request, count }, signal);
     const { lease, askedAt } = await asked;
-    return lease.leases.map((each) => ({ ...each, endsAt: askedAt + each.leftMs }));
+    return leasesIn(lease).map((each) => ({ ...each, endsAt: askedAt + each.leftMs }));
   }
 
   /** The lease, with its new end. */
@@ -152,7 +143,7 @@ export class Client implements AsyncDisposable {
       cut,
       late: (n) => this.#settings.onProblem(reportLate(n, granted.leaseId)),
       report: (outcome) => void this.#outcomes.report(pool, outcome),
-      fetch: (input, init, seen) => fetchThrough(this.#onlyFrom(block, pool, { ...seen, input, init }), input, init),
+      fetch: (input, init, seen) => fetchThrough(this.#traffic.onlyFrom(block, { ...seen, input, init }), input, init),
     });
     let error: unknown;
     try {
@@ -185,51 +176,15 @@ export class Client implements AsyncDisposable {
 
   /** @throws TypeError as fetch does; RemudaRefusal if no proxy is available; RemudaFault. */
   async fetch(input: FetchInput, init?: FetchInit, via: Via = {}): Promise<Response> {
-    this.#mustBeOpen();
-    const use = tokenUseOf(via.token, this.#settings.token);
-    if (use === undefined) return (await this.#fetchOnce(input, init, { ...via, use })).response;
-    return fetchWithToken((notToken) => this.#fetchOnce(input, init, { ...via, use, notToken }), { use, input, init });
+    return this.#traffic.fetch(input, init, via);
   }
 
-  async #fetchOnce(
-    input: FetchInput,
-    init: FetchInit | undefined,
-    via: Omit<Via, "token"> & { use: TokenUse | undefined; notToken?: string | undefined },
-  ): Promise<Fetched> {
-    const bounds = this.#settings.fetch;
-    const { waitMs = bounds.waitMs, retries = bounds.retries } = via;
-    const request: FetchLease = via.use === undefined ? (via.request ?? {}) : { ...via.request, token: true };
-    const pool = poolName(via.pool ?? this.#settings.pool);
-    const signal = signalOf(input, init);
-    let rejected: Promise<void> | undefined;
-    let tokenId: string | undefined;
-    const word = new CallersWord(via.outcome, (use, outcome) => {
-      const reported = this.#ended(pool, use, outcome);
-      if (outcome.tokenRejected === true) rejected = reported;
-    });
-    const uses: Uses = {
-      take: async (avoid) => {
-        this.#mustBeOpen();
-        const patienceMs = avoid.size === 0 ? waitMs : Math.min(waitMs, retryWaitMsMax);
-        // A session keeps its proxy: the same one is tried again.
-        const avoiding = request.session === undefined ? avoid : new Set<string>();
-        const taking = { avoid: avoiding, waitMs: patienceMs, signal, notToken: via.notToken };
-        const taken = await this.#kinds.take({ pool, request }, taking);
-        tokenId = taken.block.lease.token?.tokenId;
-        word.began(taken);
-        return taken;
-      },
-      ended: (use, outcome) => word.ended(use, outcome),
-    };
-    const token = via.use === undefined ? undefined : { use: via.use, origin: originOf(input) };
-    const through = new LeasedDispatcher(uses, this.#agents, { retries, token, signal });
-    try {
-      const response = await fetchThrough(through, input, init);
-      if (tokenId === undefined || via.use?.rejected.includes(response.status) !== true) await word.about(response);
-      return { response, tokenId, reported: async () => rejected };
-    } finally {
-      word.none();
-    }
+  /**
+   * For undici and for Node's own `fetch`: `fetch(url, { dispatcher })`. Each request that is dispatched takes a use of
+   * its own. `close()` of the client ends it.
+   */
+  dispatcher(via: Through = {}): AnyDispatcher {
+    return this.#traffic.dispatcher(via);
   }
 
   /** Sends pending reports, releases leases, closes connections. Takes no longer than `closeMs`. */
@@ -247,10 +202,10 @@ export class Client implements AsyncDisposable {
     const late = new AbortController();
     const timer = setTimeout(() => late.abort(), closeMs);
     const tooLate = new Promise<void>((resolve) => late.signal.addEventListener("abort", () => resolve()));
-    this.#kinds.close(isClosed());
+    this.#traffic.refuse(isClosed());
     this.#ending.abort(isClosed()); // No caller waits for pending lease requests any more.
     const drained = async (): Promise<void> => {
-      await this.#agents.close(); // Requests still under way end here, and are reported.
+      await this.#traffic.close(); // Requests still under way end here, and are reported.
       while (this.#underWay.size > 0 && !late.signal.aborted) await Promise.allSettled(this.#underWay);
     };
     await Promise.race([drained(), tooLate]);
@@ -283,51 +238,19 @@ export class Client implements AsyncDisposable {
     // If the request has to be sent again, the lease is counted from the first sending. At worst it is too short.
     const askedAt = performance.now();
     // Granted, but no caller waits for it. If the caller chose the requestId, a retry with it gets the lease.
-    const giveBack = (reply: unknown): void => this.#giveBackLate(pool, reply as Late);
+    const giveBack = (reply: unknown): void => this.#giveBackLate(pool, reply);
     const late = request.requestId === undefined ? giveBack : undefined;
     const lease = await this.#ask<Reply>({ verb: "lease", pool, body, waitMs: request.waitMs ?? 0, signal, late });
     return { lease, askedAt };
   }
 
-  #giveBackLate(pool: string, reply: Late): void {
-    for (const { leaseId } of reply?.leases ?? [reply ?? {}]) {
+  /** @param reply may be a refusal. */
+  #giveBackLate(pool: string, reply: unknown): void {
+    for (const { leaseId } of leasesIn((reply ?? {}) as OneOrMore)) {
       if (leaseId === undefined || this.#shut) continue;
       const given = this.#ask<ReleaseReply>({ verb: "release", pool, body: { leaseId, used: 0 } });
       this.#tracked(given).catch(() => {}); // It expires by itself.
     }
-  }
-
-  #onlyFrom(
-    block: Block,
-    pool: string,
-    { reported, held, input, init }: Seen & { input: FetchInput; init: FetchInit | undefined },
-  ): LeasedDispatcher {
-    const uses: Uses = {
-      take: async () => {
-        this.#mustBeOpen();
-        const use = block.take();
-        if (use === undefined) throw new RemudaFault("lease-over", "The lease has no time or no use left.");
-        held.began(use);
-        return use;
-      },
-      ended: (use, outcome) => {
-        reported.add(use.n);
-        held.ended(use, outcome, (...told) => void this.#ended(pool, ...told));
-      },
-    };
-    const { token: use } = this.#settings;
-    const token = use === undefined || block.lease.token === undefined ? undefined : { use, origin: originOf(input) };
-    return new LeasedDispatcher(uses, this.#agents, { retries: 0, token, signal: signalOf(input, init) });
-  }
-
-  /** Resolves when the outcome is reported. */
-  #ended(pool: string, use: Use, outcome: Outcome): Promise<void> {
-    const { tokenId } = outcome;
-    if (outcome.tokenRejected === true && tokenId !== undefined) this.#kinds.stopToken(tokenId);
-    const known = this.#tracked(this.#outcomes.report(pool, outcome));
-    if (mayRest(outcome)) use.block.suspectUntil(known);
-    use.end();
-    return known;
   }
 
   /** Its outcomes go first, so that none arrives for a closed lease. */
@@ -343,6 +266,10 @@ export class Client implements AsyncDisposable {
       if (!gone) this.#settings.onProblem(error as Error); // It expires by itself.
     }
   }
+}
+
+function leasesIn(reply: OneOrMore): readonly LeaseReply[] {
+  return "leases" in reply ? reply.leases : [reply];
 }
 
 function isClosed(): RemudaFault {

@@ -23,14 +23,18 @@ export type FetchInit = Omit<RequestInit, "dispatcher" | "body"> & {
   body?: RequestInit["body"] | globalThis.FormData;
 };
 
-/** The options of one request. */
-export interface Via {
+/** How requests get their proxies. */
+export interface Through {
   pool?: string | undefined;
   request?: FetchLease | undefined;
   /** How long it waits for a use. Default: the option `fetch.waitMs`. */
   waitMs?: number | undefined;
   /** Tries on other proxies after the first. Default: the option `fetch.retries`. */
   retries?: number | undefined;
+}
+
+/** The options of one request. */
+export interface Via extends Through {
   /** How the request carries the pool's guest token; false: it has none. Default: the option `token`. */
   token?: TokenOptions | false | undefined;
   /** Classifies the answer, before `fetch` returns it. */

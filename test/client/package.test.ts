@@ -10,7 +10,10 @@ import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
 import { nodesAtHand, packAndInstall } from "./installed.ts";
 import { type Site, startSite } from "./site.ts";
 
-const docs = readFileSync(new URL("../../docs/client.md", import.meta.url), "utf8");
+const page = (name: string): string => readFileSync(new URL(`../../docs/${name}`, import.meta.url), "utf8");
+const docs = page("client.md");
+/** Examples with a file name. Each prints the status and the length of its page. */
+const tools = [...page("node.md").matchAll(/```js (\S+)\n([\s\S]*?)```/g)];
 let service: Service;
 let site: Site;
 let proxy: ForwardProxy;
@@ -106,7 +109,8 @@ const code: RemudaRefusal["code"] = "pool-exhausted";
 const outcome: Outcome = { leaseId: "l", reason: "blocked" };
 // @ts-expect-error no such word
 const wrong: RemudaRefusal["code"] = "no";
-export { text, n, code, outcome, wrong };
+const through: import("undici").Dispatcher = client.dispatcher();
+export { text, n, code, outcome, wrong, through };
 `,
   );
   const root = new URL("../..", import.meta.url).pathname;
@@ -141,5 +145,15 @@ for (const [name, path] of nodesAtHand()) {
     const program = [...around, "console.log(page.status);", "await remuda.close();"].join("\n");
     writeFileSync(join(folder, "classified.mjs"), program.replace("https://example.org/", `${site.url}/seen`));
     expect(await run(path, ["classified.mjs"], env)).toEqual({ code: 0, output: "200\n" });
+  });
+}
+
+for (const [name, path] of nodesAtHand()) {
+  test(`${name}: runs the examples of docs/node.md as written`, async () => {
+    for (const [, file = "", code = ""] of tools) {
+      writeFileSync(join(folder, file), code);
+      const env = { REMUDA_NATS_URL: "", REMUDA_HTTP_URL: service.url, TARGET: `${site.url}/seen` };
+      expect([file, await run(path, [file], env)]).toEqual([file, { code: 0, output: "200 5\n" }]);
+    }
   });
 }

@@ -1,0 +1,131 @@
+// Requests that other tools send through the client: Node's own `fetch` with a dispatcher. They are classified as those
+// of the client's own `fetch`, by the same table.
+import { interceptors, request } from "undici";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Client } from "../../client/client.ts";
+import { readOptions } from "../../client/options.ts";
+import type { Attempt } from "../../client/port.ts";
+import { type Answer, ClassifiedTargets, type Init, rows } from "./classified.ts";
+import { firstly, type LabProxy, startLabProxy, startTarget, type Target } from "./lab.ts";
+import { standIn } from "./stand-in.ts";
+
+let targets: ClassifiedTargets;
+let target: Target;
+const proxies: LabProxy[] = [];
+
+beforeAll(async () => {
+  [targets, target] = [await ClassifiedTargets.start(), await startTarget({ secure: false })];
+  proxies.push(await startLabProxy(), await startLabProxy());
+});
+afterAll(() => Promise.all([targets, target, ...proxies].map((each) => each?.stop())));
+
+/** A client with two good proxies. */
+function open(options: Parameters<typeof standIn>[1] = {}) {
+  return standIn(
+    proxies.map(({ port }) => `http://127.0.0.1:${port}`),
+    { uses: 10, ...options },
+  );
+}
+
+const globalFetch: typeof fetch = globalThis.fetch;
+
+async function dispatched(client: Client, url: string, init?: Init): Promise<Answer> {
+  const response = await globalFetch(url, { ...init, dispatcher: client.dispatcher() });
+  return { status: response.status, text: () => response.text(), cancel: () => response.body?.cancel() };
+}
+
+/** The routes that differ most. Most rows wait for a time limit, so some run at once. */
+describe.each(["forwarded", "TLS"] as const)("over %s", (transport) => {
+  test.each([["Node's fetch with the dispatcher", dispatched]] as const)(
+    "%s classifies each row of the table as the client does",
+    async (_tool, send) => {
+      const left = rows.filter((row) => row.transport === transport);
+      const work = async (): Promise<void> => {
+        for (let row = left.shift(); row !== undefined; row = left.shift())
+          await targets
+            .check(row, send)
+            .catch((error: Error) => wrong.push(`${row?.phase}: ${row?.what}: ${error.message}`));
+      };
+      const wrong: string[] = [];
+      await Promise.all(Array.from({ length: 3 }, work));
+      expect(wrong).toEqual([]);
+    },
+  );
+});
+
+test("the dispatcher takes a use for each hop of a redirect, whichever tool follows it", async () => {
+  target.plays.set(
+    "/hop",
+    firstly((socket) => void socket.write("HTTP/1.1 302 Found\r\nlocation: /end\r\ncontent-length: 0\r\n\r\n")),
+  );
+  const { client, outcomes } = open();
+  const dispatcher = client.dispatcher().compose(interceptors.redirect({ maxRedirections: 3 }));
+  const reply = await request(`${target.url}/hop`, { dispatcher });
+  expect([reply.statusCode, await reply.body.text()]).toEqual([200, "ok\n"]);
+  await client.close();
+  expect(outcomes.map(({ status }) => status)).toEqual([302, 200]);
+});
+
+test("the dispatcher sends a body twice only if it can be repeated", async () => {
+  target.plays.set("/lost", (socket) => void socket.destroy());
+  const { client, outcomes } = open();
+  const dispatcher = client.dispatcher();
+  const post = (method: string, body: string | AsyncIterable<Buffer>) =>
+    request(`${target.url}/lost`, { method, body: body as string, dispatcher }).then(
+      () => 0,
+      () => target.arrived.splice(0).length,
+    );
+  const large = async function* () {
+    for (let i = 0; i < 3; i++) yield Buffer.alloc(40_000);
+  };
+  target.arrived.length = 0;
+  expect(await post("PUT", "again")).toBe(2); // On each proxy once.
+  expect(await post("PUT", large())).toBe(1);
+  expect(await post("POST", "once")).toBe(1);
+  await client.close();
+  expect(outcomes.map((each) => each.class)).toEqual(new Array(4).fill("proxy-error"));
+});
+
+test("a request that is aborted while it waits for a lease takes no use", async () => {
+  const waiting: Attempt[] = [];
+  const cancelled: string[] = [];
+  let answer = (_reply: object): void => {};
+  const client = new Client(readOptions({ url: "nats://127.0.0.1:1" }, {}), {
+    bytesMax: 100_000,
+    attempt: (attempt) =>
+      new Promise((resolve) => {
+        waiting.push(attempt);
+        answer = resolve;
+      }),
+    cancel: async (_pool, requestId) => {
+      cancelled.push(requestId);
+      answer({ code: "unavailable", message: "The request was cancelled." });
+    },
+    close: async () => {},
+  });
+  const given = new AbortController();
+  const fetched = globalFetch(target.url, { signal: given.signal, dispatcher: client.dispatcher() });
+  await expect.poll(() => waiting.map(({ verb }) => verb)).toEqual(["lease"]);
+  given.abort();
+  await expect(fetched).rejects.toMatchObject({ name: "AbortError" });
+  await client.close();
+  expect(cancelled).toEqual([waiting[0]?.body["requestId"]]);
+  expect(waiting.length).toBe(1);
+});
+
+test("the dispatcher passes a refusal on, and sends nothing once the client is closed", async () => {
+  const { client } = standIn([], { fetch: { waitMs: 0 } });
+  const dispatcher = client.dispatcher();
+  await expect(request(target.url, { dispatcher })).rejects.toMatchObject({ code: "pool-exhausted" });
+  await client.close();
+  await expect(request(target.url, { dispatcher })).rejects.toMatchObject({ code: "closed" });
+  expect(() => client.dispatcher({ pool: "a.b" })).toThrow("pool: must match");
+});
+
+test("leases() of a picker that does not know `count` gets the one lease that it grants", async () => {
+  const { client, asked } = open();
+  const leases = await client.leases(3);
+  expect(asked).toMatchObject([{ count: 3 }]);
+  expect(leases.map(({ scheme, endsAt }) => [scheme, endsAt > performance.now()])).toEqual([["http", true]]);
+  await client.close();
+});
