@@ -6,7 +6,7 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 const e2e = ["test/{chaos,compose,demo,e2e,examples,sim}/**/*.test.ts", "test/{audit,rules}/seeds/*.test.ts"];
 const core = ["test/*.test.ts", "test/{audit,docs,lists,properties,rules}/**/*.test.ts"];
 
-/** They share a service. */
+/** They share one service of each worker. In a project of their own, it does not idle while other files run. */
 const protocol = "test/protocol/**/*.test.ts";
 
 /** The longest files begin first, so that no worker is left alone with one of them at the end. */
@@ -38,7 +38,7 @@ export default defineConfig({
     projects: [
       { extends: true, test: { name: "core", include: core, exclude: e2e } },
       { extends: true, test: { name: "wire", include: ["test/**/*.test.ts"], exclude: [...core, ...e2e, protocol] } },
-      { extends: true, test: { name: "wire-protocol", include: [protocol], globalSetup: "test/protocol/service.ts" } },
+      { extends: true, test: { name: "wire-protocol", include: [protocol] } },
       { extends: true, test: { name: "e2e", include: e2e } },
     ],
   },

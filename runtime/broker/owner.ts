@@ -15,7 +15,7 @@ import { birthOf, isAlive, readBrokerRecord, readProcessRecord, writeRecord } fr
 const waitMsMax = 10_000;
 
 // $1 is the broker's lock file. While it is locked the broker lives, even if its pid is a zombie that is never reaped.
-// The counts are twentieths of a second: SIGKILL after 5 s, and after 30 s the watchdog gives up.
+// SIGKILL comes after 5 s, and after 30 s the watchdog gives up.
 const watchdogScript = `
 trap "" INT TERM HUP
 echo held
@@ -23,14 +23,10 @@ broker=0
 while read -r pid; do broker=$pid; done
 [ "$broker" -gt 0 ] || exit 0
 kill -TERM "$broker" 2>/dev/null
-ticks=0
-while [ $ticks -lt 600 ]; do
-  flock --nonblock --conflict-exit-code 75 "$1" true
-  [ $? -eq 75 ] || exit 0
-  [ $ticks -ne 100 ] || kill -KILL "$broker" 2>/dev/null
-  ticks=$((ticks + 1))
-  sleep 0.05
-done
+flock --wait 5 --conflict-exit-code 75 "$1" true
+[ $? -eq 75 ] || exit 0
+kill -KILL "$broker" 2>/dev/null
+flock --wait 25 "$1" true
 `;
 
 /**

@@ -1,6 +1,6 @@
 // The fields of requests and outcomes as clients in other languages write them: null for an absent value, amounts with
 // a fraction, and names that are misspelt. Protocol §1 (conventions), §1.2 and §2.2.
-import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { lax, type SharedWire, sharedWire } from "./wire.ts";
 
 let wire: SharedWire;
@@ -15,7 +15,7 @@ const ask = async (verb: string, body: object) => (await wire.ask(verb, pool, bo
 const leased = async (more: object = {}) => (await ask("lease", more)) as { leaseId: string; uses: number };
 const http = async (method: string, path: string, body?: unknown) => {
   const init = body === undefined ? {} : { body: JSON.stringify(body) };
-  const response = await fetch(`${inject("service").httpUrl}${path}`, { method, ...init });
+  const response = await fetch(`${wire.httpUrl}${path}`, { method, ...init });
   return { status: response.status, body: (await response.json()) as Record<string, unknown> };
 };
 
@@ -47,7 +47,7 @@ test("an entry with a control character in a label is rejected, by every way in"
     JSON.stringify([object]),
     `10.9.0.3:80,DE,${bad}\n`,
   ]) {
-    const response = await fetch(`${inject("service").httpUrl}/v1/pools/${pool}/proxies`, {
+    const response = await fetch(`${wire.httpUrl}/v1/pools/${pool}/proxies`, {
       method: "POST",
       body: list,
       headers: { "Content-Type": "text/plain" },

@@ -5,8 +5,7 @@ import { createHash } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, inject } from "vitest";
-import { loginAs } from "../kit/login.ts";
+import { expect } from "vitest";
 import { eventually } from "../kit/poll.ts";
 import { type Environment, type RemudaProcess, startRemuda } from "../kit/process.ts";
 import { type Body, connectRaw, type RawMessage, type RawNats } from "../kit/raw-nats.ts";
@@ -178,15 +177,21 @@ export async function startWire(env: Environment = {}): Promise<Wire> {
 }
 
 export type SharedWire = Asking & {
+  readonly httpUrl: string;
   natsUrlAs(user: string): string;
   /** Ends the connections. The service stays for other files. */
   stop(): Promise<void>;
 };
 
-/** The service that several files share. A pool in it belongs to one test: `open` throws if the pool exists already. */
+let shared: Promise<RemudaProcess> | undefined;
+
+/**
+ * The service that the files of one test process share. It ends with the process. A pool in it belongs to one test:
+ * `open` throws if the pool exists already.
+ */
 export async function sharedWire(): Promise<SharedWire> {
-  const { dataDir, bareNatsUrl } = inject("service");
-  const natsUrlAs = (user: string) => loginAs(dataDir, bareNatsUrl, user);
+  shared ??= mkdtemp(join(tmpdir(), "protocol-tests-")).then((dataDir) => startRemuda({ dataDir, isShared: true }));
+  const { natsUrlAs, httpUrl = "" } = await shared;
   const [nats, auditor] = await Promise.all([connectRaw(natsUrlAs("operator")), connectRaw(natsUrlAs("auditor"))]);
   const wire = asking(nats, auditor);
   const open: typeof wire.open = async (pool, policy, entries) => {
@@ -199,7 +204,7 @@ export async function sharedWire(): Promise<SharedWire> {
     return wire.lease(pool, request);
   };
   const stop = async () => void (await Promise.all([nats.close(), auditor.close()]));
-  return { ...wire, open, leased, natsUrlAs, stop };
+  return { ...wire, httpUrl, open, leased, natsUrlAs, stop };
 }
 
 export type Asking = ReturnType<typeof asking>;
