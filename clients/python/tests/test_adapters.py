@@ -254,6 +254,7 @@ class Adapters(unittest.TestCase):
                 service.proxies = [Wire(self).url]
                 self.assertEqual(session.get(URL).text, "ok")
                 self.assertEqual(other.get(URL).text, "ok")
+            adapter.proxy_manager_for("http://127.0.0.1:1")
         self.assertEqual((len(adapter._kept.all()), len(transport._kept.all())), (1, 1))
         self.assertEqual(adapter.proxy_manager, {})
 

@@ -80,7 +80,10 @@ class RemudaAdapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         manager = self._kept.take(proxy, lambda: self._manager(proxy, options))
-        _present.proxies.append(proxy)
+        if getattr(_present, "use", None) is None:
+            self._give(proxy)  # A caller looks at it. It sends nothing.
+        else:
+            _present.proxies.append(proxy)
         return manager
 
     def close(self) -> None:
@@ -97,9 +100,12 @@ class RemudaAdapter(HTTPAdapter):
             yield
         finally:
             for proxy in _present.proxies:
-                for old in self._kept.give(proxy):
-                    old.clear()  # Of connections that are still read, each is closed when its body ends.
+                self._give(proxy)
             _present.use, _present.proxies = before
+
+    def _give(self, proxy: str) -> None:
+        for old in self._kept.give(proxy):
+            old.clear()  # Of connections that are still read, each is closed when its body ends.
 
     def _manager(self, proxy: str, options: Dict[str, Any]) -> Any:
         manager = super().proxy_manager_for(proxy, **options)
