@@ -8,6 +8,7 @@ import { type FieldsReading, namesHost, noHost, readRow } from "./fields.ts";
 import { parseProxyLine } from "./line.ts";
 import { fieldName, fieldsOf, isObject } from "./named.ts";
 import { schemeOfColumn } from "./protocols.ts";
+import { scrapoxyEntries } from "./scrapoxy.ts";
 
 const containers = new Set(
   "results result data proxies items list lists lista proxylist rows records response payload content docs ips nodes".split(
@@ -47,6 +48,9 @@ interface Item {
 function listIn(value: unknown, scheme: Scheme, deep: number): Item[] | undefined {
   if (Array.isArray(value)) return value.map((each) => ({ value: each, scheme }));
   if (!isObject(value) || deep > deepMax) return undefined;
+  const ofScrapoxy = scrapoxyEntries(value);
+  if (ofScrapoxy !== undefined)
+    return ofScrapoxy.map((each) => ({ value: "why" in each ? new NotAnEntry(each.why) : each.proxy, scheme }));
   const entries = Object.entries(value);
   // {"protocol": "socks5", "proxies": [...]}
   const said = entries.find(([name]) => /^(proto|protocol|scheme)$/i.test(name))?.[1];
@@ -70,7 +74,16 @@ function byProtocol(entries: readonly [string, unknown][], deep: number): Item[]
   return lists.flatMap(({ value, items }) => items ?? (Array.isArray(value) && value.length > 0 ? [unknownList] : []));
 }
 
-const unknownList: Item = { value: Symbol("a list of another name"), scheme: "http" };
+/** Stands for a part of the document that is not an entry. */
+class NotAnEntry {
+  readonly why: string;
+
+  constructor(why: string) {
+    this.why = why;
+  }
+}
+
+const unknownList: Item = { value: new NotAnEntry(notAProtocol), scheme: "http" };
 
 /** {"11": {"host": …}, "14": {"host": …}}: entries under their numbers. */
 function byKey(entries: readonly [string, unknown][], scheme: Scheme): Item[] | undefined {
@@ -88,8 +101,8 @@ function readItem({ value, scheme }: Item, deep: number): FieldsReading[] {
     const readings = value.split(/\r\n|\n|\r/).flatMap((line) => parseProxyLine(line, scheme));
     return readings.length > 0 ? readings : [{ ok: false, input: "", why: "is empty (expected host:port)" }];
   }
-  if (!isObject(value))
-    return [{ ok: false, input: "***", why: value === unknownList.value ? notAProtocol : notAnEntry }];
+  if (value instanceof NotAnEntry) return [{ ok: false, input: "***", why: value.why }];
+  if (!isObject(value)) return [{ ok: false, input: "***", why: notAnEntry }];
   const fields = fieldsOf(Object.entries(value));
   if (namesHost(fields)) return readRow(fields, scheme);
   const inner = deep > deepMax ? undefined : listIn(value, scheme, deep);

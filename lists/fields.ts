@@ -49,6 +49,7 @@ const known = new Set(
 
 const notText = "that is neither a string nor a whole number";
 export const noHost = "has no host (expected host, ip or proxy_address, and port)";
+const noPassword = "has a user name and no password, because Rota exports none (add the proxy with its password)";
 const nullHost = "has null as its address (for a residential plan, add its gateway with its credentials instead)";
 
 /** Never throws. @param scheme of an entry without one. */
@@ -79,6 +80,8 @@ export function readFields(fields: Fields, scheme: Scheme): FieldsReading {
     labels: { ...labels, ...placeLabels(fields), ...exitLabel(fields) },
   });
   if (!made.ok) return refusal(made.why);
+  if (isOfRota(fields) && (made.proxy.username ?? "") !== "" && (made.proxy.password ?? "") === "")
+    return { ok: false, input: shownUrl(made.proxy), why: noPassword };
   return withExtras(made.proxy, fields, refusal);
 }
 
@@ -170,6 +173,10 @@ function credentialsIn(fields: Fields): { username: string; password: string } |
   if (username !== "" || typeof both !== "string" || !both.includes(":")) return { username, password };
   const colon = both.indexOf(":");
   return { username: both.slice(0, colon), password: both.slice(colon + 1) };
+}
+
+function isOfRota(fields: Fields): boolean {
+  return fields.has("successrate") && fields.has("avgresponsetime");
 }
 
 /** "https" is also used for http proxies, to mean CONNECT. */
