@@ -9,7 +9,29 @@ const boundsMs = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000];
 
 export type StallWatch = ReturnType<typeof watchStalls>;
 
+let running: ReturnType<typeof begin> | undefined;
+let callers = 0;
+
+/** All callers in a process have one watch, because it wakes the process a hundred times a second. */
 export function watchStalls() {
+  running ??= begin();
+  callers += 1;
+  const { view, end } = running;
+  let isStopped = false;
+  return {
+    view,
+    stop(): void {
+      if (isStopped) return;
+      isStopped = true;
+      callers -= 1;
+      if (callers > 0) return;
+      end();
+      running = undefined;
+    },
+  };
+}
+
+function begin() {
   const histogram = new Histogram(boundsMs);
   const delay = monitorEventLoopDelay({ resolution: resolutionMs });
   delay.enable();
@@ -21,7 +43,7 @@ export function watchStalls() {
   timer.unref();
   return {
     view: () => histogram.view(),
-    stop(): void {
+    end(): void {
       clearInterval(timer);
       delay.disable();
     },
