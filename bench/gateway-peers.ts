@@ -6,12 +6,14 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { freePort } from "../demo/free-port.ts";
-import { ServiceProcess } from "../demo/service.ts";
+import { entry, ServiceProcess } from "../demo/service.ts";
 
 export interface Contender {
   name: string;
   port: number;
   pid: number;
+  /** Processes that work for it: the broker, and the service where that is a process of its own. */
+  others?: Record<string, number>;
   stop(): Promise<void> | void;
 }
 
@@ -24,8 +26,14 @@ export async function startSite(): Promise<{ ports: number[]; stop(): void }> {
   return { ports, stop: () => child.disconnect() };
 }
 
-export async function startGateway(folder: string, ports: number[], env: NodeJS.ProcessEnv): Promise<Contender> {
-  const service = await ServiceProcess.at(folder, { REMUDA_OUTBOUND_ALLOW: "127.0.0.0/8", ...env });
+/** @param how.isApart the gateway is a process of its own (`remuda run gateway`). */
+export async function startGateway(
+  folder: string,
+  ports: number[],
+  { env, isApart }: { env: NodeJS.ProcessEnv; isApart: boolean },
+): Promise<Contender> {
+  const own = { REMUDA_OUTBOUND_ALLOW: "127.0.0.0/8" };
+  const service = await ServiceProcess.at(folder, { ...own, ...(isApart ? {} : env) });
   await service.start();
   const call = async (method: string, path: string, body: object): Promise<void> => {
     const answer = await fetch(`${service.httpUrl}/v1/pools/default${path}`, { method, body: JSON.stringify(body) });
@@ -34,8 +42,26 @@ export async function startGateway(folder: string, ports: number[], env: NodeJS.
   const policy = { rate: null, usage: null, concurrency: null, failures: null, streak: null };
   await call("PATCH", "", { policy });
   await call("POST", "/proxies", { proxies: ports.map((port) => `127.0.0.1:${port}`) });
-  const port = Number(new URL(service.gatewayUrl).port);
-  return { name: "gateway", port, pid: nodeOf(service.pid ?? 0), stop: () => service.stop() };
+  const pid = nodeOf(service.pid ?? 0);
+  const [broker = ""] = spawnSync("pgrep", ["-P", String(pid), "nats-server"], { encoding: "utf8" }).stdout.split("\n");
+  if (!isApart) {
+    const port = Number(new URL(service.gatewayUrl).port);
+    return { name: "gateway", port, pid, others: { broker: Number(broker) }, stop: () => service.stop() };
+  }
+  const args = ["--pdeathsig", "TERM", process.execPath, entry, "run", "gateway"];
+  const REMUDA_NATS_URL = `nats://127.0.0.1:${service.env["REMUDA_NATS_PORT"]}`;
+  const child = spawn("setpriv", args, {
+    env: { ...service.env, ...env, REMUDA_NATS_URL },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const [said] = (await once(child.stdout, "data")) as [Buffer];
+  const stop = async (): Promise<void> => {
+    child.kill("SIGTERM");
+    if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
+    await service.stop();
+  };
+  const port = Number(/a gateway at http:\S+:(\d+)/.exec(String(said))?.[1]);
+  return { name: "gateway", port, pid: nodeOf(child.pid ?? 0), others: { service: pid, broker: Number(broker) }, stop };
 }
 
 /** `setpriv` and the command's script replace themselves or start Node. */
@@ -82,16 +108,16 @@ function isOpen(port: number): Promise<boolean> {
   });
 }
 
-/** Seconds of CPU time, and megabytes now. Of its broker as well, where it has one. */
-export function spentBy({ pid }: Contender): { cpu: number; mb: number; broker: number } {
-  const broker = spawnSync("pgrep", ["-P", String(pid), "nats-server"], { encoding: "utf8" }).stdout.trim();
+/** Seconds of CPU time, of its other processes as well, and megabytes now. */
+export function spentBy({ pid, others = {} }: Contender): { cpu: number; mb: number; others: Record<string, number> } {
   const mb = Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) / 1024;
-  return { cpu: cpuOf(String(pid)), mb, broker: broker === "" ? 0 : cpuOf(broker) };
+  const spent = Object.entries(others).map(([name, other]) => [name, cpuOf(other)] as const);
+  return { cpu: cpuOf(pid), mb, others: Object.fromEntries(spent) };
 }
 
 const ticksPerSecond = Number(execFileSync("getconf", ["CLK_TCK"], { encoding: "utf8" }));
 
-function cpuOf(pid: string): number {
+function cpuOf(pid: number): number {
   const ticks = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
   return (Number(ticks[11]) + Number(ticks[12])) / ticksPerSecond;
 }

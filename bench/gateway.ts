@@ -26,13 +26,14 @@ export async function benchGateway(): Promise<void> {
       ms: { type: "string", default: "3000" },
       only: { type: "string" },
       of: { type: "string" },
+      apart: { type: "boolean", default: false },
       connections: { type: "string", default: "1,64,512" },
       idle: { type: "string", default: "1000" },
       requests: { type: "string" },
       profile: { type: "string" },
     },
   });
-  const { ms, only, of, connections, idle, requests, profile } = values;
+  const { ms, only, of, apart: isApart, connections, idle, requests, profile } = values;
   const folder = mkdtempSync(join(tmpdir(), "remuda-bench-"));
   const contenders: Contender[] = [];
   const site = await startSite();
@@ -40,7 +41,7 @@ export async function benchGateway(): Promise<void> {
   const isIn = (name: string): boolean => of === undefined || of.split(",").includes(name);
   try {
     const env = profile === undefined ? {} : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${profile}` };
-    if (isIn("gateway")) contenders.push(await startGateway(join(folder, "data"), site.ports, env));
+    if (isIn("gateway")) contenders.push(await startGateway(join(folder, "data"), site.ports, { env, isApart }));
     if (isIn("proxy-chain")) contenders.push(await startChain(site.ports));
     const squid = isIn("squid") ? await startSquid(folder, site.ports) : undefined;
     if (squid !== undefined) contenders.push(squid);
@@ -75,11 +76,13 @@ async function report(contender: Contender, what: string, workers: Worker[], ms:
   const { count, failed, p50Ms, seconds } = await run(workers, { ms });
   const after = spentBy(contender);
   const micros = (used: number): string => `${Math.round((1e6 * used) / Math.max(1, count))} µs`;
-  const broker = after.broker > 0 ? `, broker ${micros(after.broker - before.broker)}` : "";
+  const others = Object.entries(after.others).map(
+    ([name, cpu]) => `, ${name} ${micros(cpu - (before.others[name] ?? 0))}`,
+  );
   say(
     contender,
     what,
-    `${Math.round(count / seconds)}/s   p50 ${p50Ms.toFixed(2)} ms   CPU ${micros(after.cpu - before.cpu)}${broker}`,
+    `${Math.round(count / seconds)}/s   p50 ${p50Ms.toFixed(2)} ms   CPU ${micros(after.cpu - before.cpu)}${others.join("")}`,
     failed > 0 ? `   ${failed} failed` : "",
   );
 }
