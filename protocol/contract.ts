@@ -140,12 +140,20 @@ export const contract = {
     summary: "Read a source now",
   },
   "audit.proxies": { request: proxy.pastRequestSchema, reply: proxy.pastReplySchema },
+  "audit.explain": {
+    request: proxy.explainRequestSchema,
+    reply: proxy.explainReplySchema,
+    summary: "Explain a proxy or a moment in sentences",
+    description:
+      "With `proxyId`: why this proxy was in its state. Without: what happened to lease requests from that moment on, for " +
+      "`forMs`. `at` is in epoch milliseconds; `sequence` names a commit instead.",
+  },
 } satisfies Record<Verb, Row>;
 
 /** Headings in OpenAPI, by the first word of the verb, where the two differ. */
 const tags: Readonly<Record<string, string>> = {
   ...{ lease: "leases", renew: "leases", release: "leases", cancel: "leases" },
-  ...{ report: "outcomes", pool: "pools", token: "tokens" },
+  ...{ report: "outcomes", pool: "pools", token: "tokens", audit: "events" },
 };
 
 export function contractOf(verb: Verb): Row & { tag: string } {

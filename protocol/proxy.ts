@@ -46,6 +46,13 @@ export const pastRequestSchema = listRequestSchema.extend({
   at: z.int().min(0).optional(),
   sequence: z.int().min(1).optional(),
 });
+/** The story of a proxy at a moment; without a proxy, of the pool from that moment on, for `forMs`. */
+export const explainRequestSchema = z.object({
+  proxyId: z.string().max(128).optional(),
+  at: z.int().min(0).optional(),
+  sequence: z.int().min(1).optional(),
+  forMs: z.int().min(1).max(86_400_000).optional(),
+});
 export const getRequestSchema = z.object({ id: z.string().max(128) });
 export const retireRequestSchema = z.object({ ids: idsSchema, reason: reasonSchema.optional() });
 export const restRequestSchema = z.object({
@@ -129,3 +136,5 @@ export type ProxyReply = z.infer<typeof proxyReplySchema>;
 export const proxiesReplySchema = z.object({ proxies: z.array(proxyReplySchema), next: z.string().exactOptional() });
 /** With the place in the ledger that was asked for: its time, its commit's number, and its sequence in the stream. */
 export const pastReplySchema = proxiesReplySchema.extend({ at: instant, commit: count, sequence: count });
+/** In sentences. Ids of leases are cut off. */
+export const explainReplySchema = z.object({ at: instant, commit: count, story: z.array(z.string()) });

@@ -90,6 +90,7 @@ export const verbs = {
   },
   // Over HTTP it is `proxies.list` with `at`.
   "audit.proxies": { by: "audit", for: readers },
+  "audit.explain": { by: "audit", for: readers, http: "GET …/explain" },
 } as const satisfies Record<string, Row>;
 
 export type Verb = keyof typeof verbs;

@@ -5,6 +5,7 @@ import { Login } from "./login.js";
 import { Overview } from "./overview.js";
 import { follow, place } from "./place.js";
 import { Pool } from "./pool.js";
+import { MomentView, ProxyView } from "./story.js";
 
 function App() {
   const sender = session.value;
@@ -24,11 +25,15 @@ function App() {
     <${View} />`;
 }
 
+/** @type {Readonly<Record<string, () => import("preact").VNode>>} */
+const views = { pool: Pool, proxy: ProxyView, moment: MomentView };
+
 function View() {
   if (session.value?.role === "metrics")
     return html`<main><h1>Remuda</h1><p>Your role <code>metrics</code> may read <a href="/metrics">/metrics</a> alone.</p></main>`;
   const { view = "" } = place.value;
-  return view === "pool" ? html`<${Pool} />` : html`<${Overview} />`;
+  const Shown = views[view] ?? Overview;
+  return html`<${Shown} />`;
 }
 
 render(html`<${App} />`, /** @type {HTMLElement} */ (document.getElementById("app")));

@@ -23,7 +23,7 @@ export function Pool() {
   return html`<main>
     <h1>Pool ${pool}</h1>
     ${error && html`<p role="alert" class="error">${error.message}</p>`}
-    ${mayList() && html`<${Time} at=${moment} openedAt=${value?.openedAt} />`}
+    ${mayList() && html`<${Time} pool=${pool} at=${moment} openedAt=${value?.openedAt} />`}
     ${value?.past && html`<p role="status">The proxies at ${clock(value.past.at)}, after commit ${number(value.past.commit)}.</p>`}
     ${
       value?.stats &&
@@ -75,8 +75,8 @@ async function load(pool, query) {
   return { ...page, openedAt, time: () => now.value + ahead, stats, policy };
 }
 
-/** Any moment since the pool was opened. @param {{at: string, openedAt?: number}} props `at`: empty: now */
-function Time({ at, openedAt }) {
+/** Any moment since the pool was opened. @param {{pool: string, at: string, openedAt?: number}} props `at`: empty: now */
+function Time({ pool, at, openedAt }) {
   const [wanted, setWanted] = useState(at === "" ? Date.now() : Number(at));
   useEffect(() => setWanted(at === "" ? Date.now() : Number(at)), [at]);
   const go = () => change({ at: String(wanted), after: "" });
@@ -100,6 +100,7 @@ function Time({ at, openedAt }) {
         max=${Math.max(Date.now(), openedAt + 1000)} step="1000" value=${wanted} onInput=${set} onChange=${go} />`
     }
     <button>Show</button>
+    <a href=${hrefOf({ view: "moment", pool, at: String(wanted) })} onClick=${follow}>What happened then?</a>
     ${at !== "" && html`<button type="button" onClick=${() => change({ at: "", after: "" })}>Now</button>`}
   </form>`;
 }

@@ -3,13 +3,13 @@ import { html } from "htm/preact";
 import { ActButton } from "./actions.js";
 import { mayChange } from "./api.js";
 import { State } from "./overview.js";
-import { change } from "./place.js";
+import { change, follow, hrefOf, place } from "./place.js";
 import { duration, number } from "./words.js";
 
 /**
  * @typedef {{id: string, scheme: string, host: string, port: number, username?: string, exit: string,
  *   labels: Record<string, string>, limits?: any, state: string, until?: number, reasons?: string[],
- *   leasableAt?: number, score: number, streak: number, usesInWindow: number, usesSinceRest: number, openLeases: number,
+ *   leasableAt?: number, epoch: number, score: number, streak: number, usesInWindow: number, usesSinceRest: number, openLeases: number,
  *   totals: Record<string, number>, lastUsedAt?: number}} Proxy
  */
 
@@ -30,6 +30,7 @@ const sorts = {
  */
 export function Proxies({ proxies, policy, time, isPast, sort, pool, selected, onSelect, again }) {
   const may = mayChange() && !isPast;
+  const { at: past = "" } = place.value;
   if (proxies.length === 0) return html`<p>No proxy matches.</p>`;
   const all = proxies.every(({ id }) => selected.has(id));
   /** @type {Map<string, number>} */
@@ -64,7 +65,7 @@ export function Proxies({ proxies, policy, time, isPast, sort, pool, selected, o
             onSelect(new Set(selected.has(id) ? [...selected].filter((each) => each !== id) : [...selected, id]));
           return html`<tr key=${id} data-id=${id}>
             ${may && html`<td><input type="checkbox" aria-label=${`Select ${name}`} checked=${selected.has(id)} onChange=${toggle} /></td>`}
-            <th scope="row">${name}<br /><code>${id}</code></th>
+            <th scope="row"><a href=${hrefOf({ view: "proxy", pool, proxy: id, at: past })} onClick=${follow}>${name}</a><br /><code>${id}</code></th>
             <td><${State} state=${state} /> <${Why} proxy=${proxy} time=${time} /></td>
             <td>${exit}${others > 0 && html` <span class="soft">shared with ${others} here</span>`}</td>
             <td>${Object.entries(labels)
@@ -94,7 +95,7 @@ export function nameOf({ scheme, host, port, username }) {
 }
 
 /** @param {Proxy} proxy */
-const isResting = ({ state }) => state === "cooling" || state === "exhausted";
+export const isResting = ({ state }) => state === "cooling" || state === "exhausted";
 
 /** @param {readonly Proxy[]} proxies @param {string} sort */
 function sorted(proxies, sort) {

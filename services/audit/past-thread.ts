@@ -4,15 +4,19 @@
 import { join } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import type { z } from "zod";
-import type { pastRequestSchema } from "../../protocol/proxy.ts";
-import { type Refusal, refuse } from "../../protocol/refusal.ts";
+import { given } from "../../protocol/given.ts";
+import type { explainRequestSchema, pastRequestSchema } from "../../protocol/proxy.ts";
+import { isRefusal, type Refusal, refuse } from "../../protocol/refusal.ts";
 import { Archive } from "../../runtime/archive/archive.ts";
 import { type Bus, openBus } from "../../runtime/bus.ts";
 import { Fault } from "../../runtime/fault.ts";
-import { checkpointsIn } from "./checkpoint.ts";
+import { type Checkpoints, checkpointsIn } from "./checkpoint.ts";
+import { type Explanation, explainMoment, explainProxy } from "./explain/explain.ts";
 import { stateAt } from "./history.ts";
+import type { Moment } from "./moment.ts";
 import { pageOf } from "./past-page.ts";
 import { futureMs, Pasts, retryAfterMs } from "./pasts.ts";
+import type { LedgerSource } from "./source.ts";
 import { NoLedger, streamSourceOn } from "./stream-source.ts";
 
 export interface PastSettings {
@@ -27,21 +31,56 @@ export interface PastSettings {
 }
 
 /** It has one of `at` and `sequence`. */
-export type PastQuestion = z.infer<typeof pastRequestSchema> & { pool: string; user: string };
+export type PastQuestion = { pool: string; user: string } & (
+  | ({ verb: "audit.proxies" } & z.infer<typeof pastRequestSchema>)
+  | ({ verb: "audit.explain" } & z.infer<typeof explainRequestSchema>)
+);
+
+/** A story, or the refusal to tell it. */
+type Told = { mark: { sequence: number }; answer: object };
+type Telling = Moment & Pick<z.infer<typeof explainRequestSchema>, "proxyId" | "forMs">;
 
 const { natsUrl, caFile, folder, archiveFolder } = workerData as PastSettings; // As service.ts passes it.
 const archive = new Archive(archiveFolder);
 let opened: Promise<Bus> | undefined;
 
+const lastSequence = async (pool: string): Promise<number | undefined> =>
+  (await (await streamSourceOn(await ledger(), pool)).last())?.seq;
 const pasts = new Pasts({
   async fold(pool, moment) {
-    const source = await streamSourceOn(await ledger(), pool, { archive });
-    if ("at" in moment && moment.at > Date.now() + futureMs)
-      throw new Fault("fix-setup", "is in the future. Give a past moment.");
-    return stateAt(source, moment, { checkpoints: checkpointsIn(join(folder, pool)) });
+    const { source, checkpoints } = await reading(pool, moment);
+    return stateAt(source, moment, { checkpoints });
   },
-  lastSequence: async (pool) => (await (await streamSourceOn(await ledger(), pool)).last())?.seq,
+  lastSequence,
 });
+const stories = new Pasts<Told, Telling>({
+  async fold(pool, { proxyId, forMs, ...at }) {
+    const { source, checkpoints } = await reading(pool, at);
+    const sequence = "sequence" in at ? at.sequence : ((await source.last())?.seq ?? 0);
+    const told =
+      proxyId === undefined
+        ? await explainMoment(source, at, { checkpoints, forMs })
+        : await explainProxy(source, proxyId, { at, checkpoints });
+    return { mark: { sequence }, answer: isRefusal(told) ? told : shown(told) };
+  },
+  lastSequence,
+});
+
+async function reading(pool: string, moment: Moment): Promise<{ source: LedgerSource; checkpoints: Checkpoints }> {
+  const source = await streamSourceOn(await ledger(), pool, { archive });
+  if ("at" in moment && moment.at > Date.now() + futureMs)
+    throw new Fault("fix-setup", "is in the future. Give a past moment.");
+  return { source, checkpoints: checkpointsIn(join(folder, pool)) };
+}
+
+/** A lease can be used by its id, so a viewer must not see it. */
+function shown({ at, commit, story }: Explanation): object {
+  return {
+    at,
+    commit,
+    story: story.map((line) => line.replaceAll(/\bl_[\w-]{6}[\w-]+/g, (id) => `${id.slice(0, 8)}…`)),
+  };
+}
 
 parentPort?.on("message", ({ id, question }: { id: number; question: PastQuestion }) => {
   // A bug ends this thread. The service logs it, and begins another one.
@@ -49,8 +88,14 @@ parentPort?.on("message", ({ id, question }: { id: number; question: PastQuestio
 });
 
 async function answerTo({ pool, user, at, sequence, ...asked }: PastQuestion): Promise<object> {
+  const moment = at === undefined ? { sequence: sequence ?? 0 } : { at };
   try {
-    const past = await pasts.at(pool, at === undefined ? { sequence: sequence ?? 0 } : { at }, user);
+    if (asked.verb === "audit.explain") {
+      const { proxyId, forMs } = asked;
+      const told = await stories.at(pool, { ...moment, ...given({ proxyId, forMs }) }, user);
+      return "code" in told ? told : told.answer;
+    }
+    const past = await pasts.at(pool, moment, user);
     if ("code" in past) return past;
     const { state, mark } = past;
     const page = await pasts.inTurn(() => pageOf(state, asked), user);

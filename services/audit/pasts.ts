@@ -1,4 +1,4 @@
-// States of the past, for questions. One is folded at a time, because a fold takes a whole core. A long fold goes on
+// States of the past, or what is made of them, for questions. One is folded at a time, because a fold takes a whole core. A long fold goes on
 // after its caller was told to retry, and saves checkpoints, so the next answer is fast.
 import { overloaded, type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { Past } from "./history.ts";
@@ -16,28 +16,28 @@ const keptMax = 2;
 /** Clocks may differ by this much. */
 export const futureMs = 60_000;
 
-export interface PastPorts {
-  /** The pool's state at a moment. */
-  fold(pool: string, moment: Moment): Promise<Past>;
+export interface PastPorts<Kept, Asked> {
+  /** The pool's state at a moment, or what is made of it. */
+  fold(pool: string, moment: Asked): Promise<Kept>;
   /** Of the pool's ledger. */
   lastSequence(pool: string): Promise<number | undefined>;
 }
 
-export class Pasts {
-  readonly #ports: PastPorts;
-  readonly #folds = new Map<string, { user: string; past: Promise<Past> }>();
-  readonly #kept = new Map<string, Past>();
+export class Pasts<Kept extends { mark: { sequence: number } } = Past, Asked extends Moment = Moment> {
+  readonly #ports: PastPorts<Kept, Asked>;
+  readonly #folds = new Map<string, { user: string; past: Promise<Kept> }>();
+  readonly #kept = new Map<string, Kept>();
   #last: Promise<unknown> = Promise.resolve();
   /** The user of each page that is being filled or waits for it. */
   readonly #pages: string[] = [];
   #lastPage: Promise<unknown> = Promise.resolve();
 
-  constructor(ports: PastPorts) {
+  constructor(ports: PastPorts<Kept, Asked>) {
     this.#ports = ports;
   }
 
   /** @throws the errors of the fold. */
-  async at(pool: string, moment: Moment, user: string): Promise<Past | Refusal> {
+  async at(pool: string, moment: Asked, user: string): Promise<Kept | Refusal> {
     const key = `${pool} ${JSON.stringify(moment)}`;
     const kept = this.#kept.get(key);
     if (kept !== undefined && (await this.#isPast(pool, kept, moment))) return kept;
@@ -59,7 +59,7 @@ export class Pasts {
     return page;
   }
 
-  #begin(key: string, pool: string, moment: Moment, user: string): Promise<Past | Refusal> {
+  #begin(key: string, pool: string, moment: Asked, user: string): Promise<Kept | Refusal> {
     const past = this.#last.then(() => this.#ports.fold(pool, moment));
     this.#last = past.catch(() => {});
     this.#folds.set(key, { user, past });
@@ -71,12 +71,12 @@ export class Pasts {
   }
 
   /** False if a commit since then may belong before the moment. */
-  async #isPast(pool: string, past: Past, moment: Moment): Promise<boolean> {
+  async #isPast(pool: string, past: Kept, moment: Asked): Promise<boolean> {
     if ("sequence" in moment) return past.mark.sequence === moment.sequence;
     return (await this.#ports.lastSequence(pool)) === past.mark.sequence || moment.at < Date.now() - futureMs;
   }
 
-  #keep(key: string, past: Past): void {
+  #keep(key: string, past: Kept): void {
     this.#kept.set(key, past);
     for (const oldest of this.#kept.keys()) {
       if (this.#kept.size <= keptMax) return;
@@ -85,7 +85,7 @@ export class Pasts {
   }
 }
 
-async function inTime(fold: Promise<Past>): Promise<Past | Refusal> {
+async function inTime<Kept>(fold: Promise<Kept>): Promise<Kept | Refusal> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<Refusal>((resolve) => {
     const message = "The ledger is being folded up to that moment. Retry in a few seconds.";

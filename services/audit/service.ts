@@ -2,12 +2,13 @@
 // alone. A thread folds the ledger and makes the answers (past-thread.ts), because in `remuda up` the picker shares
 // this process. The thread begins with the first question.
 import type { Logger } from "pino";
+import { contract } from "../../protocol/contract.ts";
 import { withWarnings } from "../../protocol/fields.ts";
 import { overNats, poolIn, senderIn } from "../../protocol/over-nats.ts";
-import { pastRequestSchema } from "../../protocol/proxy.ts";
 import { type Refusal, refuse } from "../../protocol/refusal.ts";
 import { readRequest } from "../../protocol/request.ts";
 import { requestSubject } from "../../protocol/subjects.ts";
+import { verbsBy } from "../../protocol/verbs.ts";
 import { openBus } from "../../runtime/bus.ts";
 import { Responder } from "../../runtime/responder.ts";
 import { Answering, isOutOfMemory } from "../../runtime/thread.ts";
@@ -34,22 +35,24 @@ export async function startAudit({ frontUrl, log, ...settings }: AuditOptions): 
     input: settings,
     megabytesMax,
   });
-  const verb = "audit.proxies";
-  const served = { name: verb, subject: requestSubject(verb, "*"), queue: "remuda-audit" };
-  const subscription = new Responder(front.nc, overNats, log).serve(served, async ({ subject, respond, ...asked }) => {
-    const pool = poolIn(subject, verb);
-    if ("refusal" in pool) return respond(pool.refusal);
-    const read = readRequest(pastRequestSchema, asked.body);
-    if ("refusal" in read) return respond(read.refusal);
-    const question = { pool: pool.value, user: senderIn(asked), ...read.value };
-    if ((question.at === undefined) === (question.sequence === undefined)) return respond(oneOfBoth);
-    const answer = await thread.ask(question).catch((error: unknown) => failed(error, log));
-    respond(withWarnings(answer, read.warnings));
+  const responder = new Responder(front.nc, overNats, log);
+  const subscriptions = verbsBy("audit").map((verb) => {
+    const served = { name: verb, subject: requestSubject(verb, "*"), queue: "remuda-audit" };
+    return responder.serve(served, async ({ subject, respond, ...asked }) => {
+      const pool = poolIn(subject, verb);
+      if ("refusal" in pool) return respond(pool.refusal);
+      const read = readRequest(contract[verb].request, asked.body);
+      if ("refusal" in read) return respond(read.refusal);
+      const question = { pool: pool.value, user: senderIn(asked), ...read.value, verb } as PastQuestion; // By its verb.
+      if ((question.at === undefined) === (question.sequence === undefined)) return respond(oneOfBoth);
+      const answer = await thread.ask(question).catch((error: unknown) => failed(error, log));
+      respond(withWarnings(answer, read.warnings));
+    });
   });
   await front.nc.flush();
   return {
     async stop() {
-      subscription.unsubscribe();
+      for (const each of subscriptions) each.unsubscribe();
       await Promise.all([front.close(), thread.stop()]);
     },
   };

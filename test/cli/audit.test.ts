@@ -265,6 +265,24 @@ test("HTTP lists the proxies of the past, by time and by sequence, in pages", as
   expect((await get("state=cooling")).body.proxies.map(({ id }) => id)).toEqual([resting]);
 });
 
+test("HTTP explains a proxy and a moment in sentences, without the ids by which leases can be used", async () => {
+  const get = async (query: string) => {
+    const response = await fetch(`${wire.remuda.httpUrl}/v1/pools/default/explain?${query}`);
+    return { status: response.status, body: (await response.json()) as { story: string[]; at: number; code?: string } };
+  };
+  const { leaseId } = await wire.lease("default");
+  const { sequence } = await wire.stats("default");
+  const told = await get(`proxyId=${resting}&sequence=${sequence}`);
+  expect(told).toMatchObject({ status: 200, body: { at: expect.any(Number), commit: expect.any(Number) } });
+  expect(told.body.story[0]).toMatch(new RegExp(`^${resting} is http://`));
+  expect(told.body.story[1]).toContain("resting (cooling)");
+  const moment = await get(`at=${Date.now()}`);
+  expect(moment.body.story.join("\n")).toContain(`${leaseId.slice(0, 8)}… on p_`);
+  expect(moment.body.story.join("\n")).not.toContain(leaseId);
+  expect(await get("proxyId=p_none&sequence=1")).toMatchObject({ status: 404, body: { code: "unknown-proxy" } });
+  expect(await get("proxyId=p_none")).toMatchObject({ status: 400, body: { code: "invalid-request", field: "at" } });
+});
+
 test("over NATS, refuses invalid requests for the past in the protocol's words", async () => {
   await wire.refused("audit.proxies", "default", {}, "invalid-request");
   await wire.refused("audit.proxies", "default", { at: 1, sequence: 2 }, "invalid-request");

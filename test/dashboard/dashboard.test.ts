@@ -138,6 +138,21 @@ test(
   },
 );
 
+test("tells the story of a proxy and of a minute in sentences, without the ids of leases", patient, async () => {
+  await open("told", 1);
+  await call("POST /v1/pools/told/leases", { uses: 30 });
+  const page = await windowOf("vera", "/?view=pool&pool=told");
+  await page.getByRole("link", { name: "http://10.0.0.0:8080" }).click();
+  await page.getByText(/^p_\S{16} is http:\/\/10\.0\.0\.0:8080, exit 10\.0\.0\.0, added /).waitFor();
+  await expectUsable(page);
+  await page.getByRole("link", { name: "Pool told" }).click();
+  await page.getByRole("link", { name: "What happened then?" }).click();
+  await page.getByText(/^From .+ to .+: /).waitFor();
+  await page.setViewportSize(narrow);
+  await expectUsable(page);
+  expect(await page.textContent("main")).not.toMatch(/\bl_[\w-]{8}/);
+});
+
 test("finds proxies page by page, with the filters in the URL", patient, async () => {
   await open("many", 120, { rate: { limit: 2, windowMs: 60_000 } });
   await call("POST /v1/pools/many/proxies", { proxies: [{ url: "192.0.2.7:3128", labels: { country: "DE" } }] });
