@@ -13,6 +13,7 @@ import { type HeldLease, holdLease, type Lease } from "./held-lease.ts";
 import { openHttp } from "./http.ts";
 import type { OneLease } from "./kinds.ts";
 import { openNats } from "./nats.ts";
+import { agentsThrough, type NodeAgents } from "./node-agents.ts";
 import { type Options, type PerCall, poolName, readOptions, type Settings } from "./options.ts";
 import { Outcomes } from "./outcomes.ts";
 import type { Port } from "./port.ts";
@@ -27,6 +28,7 @@ export { type FaultCode, RemudaFault, RemudaRefusal } from "./fault.ts";
 export type { FetchInit, FetchInput, Through } from "./fetch.ts";
 export type { HeldLease, Lease } from "./held-lease.ts";
 export type { FetchLease, OneLease } from "./kinds.ts";
+export type { NodeAgents } from "./node-agents.ts";
 export type { FetchOptions, Options, PerCall } from "./options.ts";
 export type { TokenOptions } from "./token.ts";
 
@@ -185,6 +187,11 @@ export class Client implements AsyncDisposable {
    */
   dispatcher(via: Through = {}): AnyDispatcher {
     return this.#traffic.dispatcher(via);
+  }
+
+  /** For tools on node:http, such as axios and got. Each of their requests takes a use of its own. */
+  agent(via: Through = {}): NodeAgents {
+    return agentsThrough(this.#traffic.dispatcher(via));
   }
 
   /** Sends pending reports, releases leases, closes connections. Takes no longer than `closeMs`. */

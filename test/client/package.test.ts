@@ -1,7 +1,7 @@
 // The package as it is published: packed, installed into an empty project, and used with every available Node. The
 // example of its documentation runs as written. `node test/client/every-node.ts` does the same with Node 20, 22 and 24.
 import { execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -14,6 +14,7 @@ const page = (name: string): string => readFileSync(new URL(`../../docs/${name}`
 const docs = page("client.md");
 /** Examples with a file name. Each prints the status and the length of its page. */
 const tools = [...page("node.md").matchAll(/```js (\S+)\n([\s\S]*?)```/g)];
+const root = new URL("../..", import.meta.url).pathname;
 let service: Service;
 let site: Site;
 let proxy: ForwardProxy;
@@ -22,6 +23,8 @@ let folder: string;
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "client-package-"));
   packAndInstall(folder);
+  for (const tool of ["axios", "got"])
+    symlinkSync(join(root, "node_modules", tool), join(folder, "node_modules", tool));
   [service, site] = [await startService(), await startSite()];
   proxy = await startForwardProxy({ exit: "127.0.0.170" });
   await service.pool("default", [proxy.url], { rate: null });
@@ -113,7 +116,6 @@ const through: import("undici").Dispatcher = client.dispatcher();
 export { text, n, code, outcome, wrong, through };
 `,
   );
-  const root = new URL("../..", import.meta.url).pathname;
   const types = [
     "--noEmit",
     "--strict",

@@ -1,5 +1,11 @@
-// Requests that other tools send through the client: Node's own `fetch` with a dispatcher. They are classified as those
+// Requests that other tools send through the client: Node's own `fetch` with a dispatcher, node:http, axios and got with
+// agents. They are classified as those
 // of the client's own `fetch`, by the same table.
+import { get as getPlain, type IncomingMessage } from "node:http";
+import { get as getSecure } from "node:https";
+import { text } from "node:stream/consumers";
+import axios from "axios";
+import got from "got";
 import { interceptors, request } from "undici";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Client } from "../../client/client.ts";
@@ -34,23 +40,40 @@ async function dispatched(client: Client, url: string, init?: Init): Promise<Ans
   return { status: response.status, text: () => response.text(), cancel: () => response.body?.cancel() };
 }
 
+/** As node-fetch does it. */
+async function agented(client: Client, url: string, init: Init = {}): Promise<Answer> {
+  const agents = client.agent();
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    const sent = url.startsWith("https:")
+      ? getSecure(url, { ...init, agent: agents.https })
+      : getPlain(url, { ...init, agent: agents.http });
+    sent.on("response", resolve).on("error", reject);
+  });
+  response.on("error", () => {}); // A paused reader does not see it.
+  return {
+    status: response.statusCode ?? 0,
+    text: () => text(response),
+    cancel: async () => void response.destroy(),
+  };
+}
+
 /** The routes that differ most. Most rows wait for a time limit, so some run at once. */
 describe.each(["forwarded", "TLS"] as const)("over %s", (transport) => {
-  test.each([["Node's fetch with the dispatcher", dispatched]] as const)(
-    "%s classifies each row of the table as the client does",
-    async (_tool, send) => {
-      const left = rows.filter((row) => row.transport === transport);
-      const work = async (): Promise<void> => {
-        for (let row = left.shift(); row !== undefined; row = left.shift())
-          await targets
-            .check(row, send)
-            .catch((error: Error) => wrong.push(`${row?.phase}: ${row?.what}: ${error.message}`));
-      };
-      const wrong: string[] = [];
-      await Promise.all(Array.from({ length: 3 }, work));
-      expect(wrong).toEqual([]);
-    },
-  );
+  test.each([
+    ["Node's fetch with the dispatcher", dispatched],
+    ["node:http with the agents", agented],
+  ] as const)("%s classifies each row of the table as the client does", async (_tool, send) => {
+    const left = rows.filter((row) => row.transport === transport);
+    const work = async (): Promise<void> => {
+      for (let row = left.shift(); row !== undefined; row = left.shift())
+        await targets
+          .check(row, send)
+          .catch((error: Error) => wrong.push(`${row?.phase}: ${row?.what}: ${error.message}`));
+    };
+    const wrong: string[] = [];
+    await Promise.all(Array.from({ length: 3 }, work));
+    expect(wrong).toEqual([]);
+  });
 });
 
 test("the dispatcher takes a use for each hop of a redirect, whichever tool follows it", async () => {
@@ -128,4 +151,73 @@ test("leases() of a picker that does not know `count` gets the one lease that it
   expect(asked).toMatchObject([{ count: 3 }]);
   expect(leases.map(({ scheme, endsAt }) => [scheme, endsAt > performance.now()])).toEqual([["http", true]]);
   await client.close();
+});
+
+test("axios and got get their pages through the agents; each redirect and each retry is a use", async () => {
+  const hop = "HTTP/1.1 302 Found\r\nlocation: /end\r\ncontent-length: 0\r\n\r\n";
+  const busy = "HTTP/1.1 503 Busy\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n";
+  for (const name of ["axios", "got"]) {
+    target.plays.set(
+      `/${name}`,
+      firstly((socket) => void socket.write(hop)),
+    );
+    target.plays.set(
+      `/${name}-retry`,
+      firstly((socket) => void socket.write(busy)),
+    );
+  }
+  const { client, outcomes } = open();
+  const agents = client.agent();
+  const { data, status } = await axios.get(`${target.url}/axios`, {
+    httpAgent: agents.http,
+    httpsAgent: agents.https,
+    proxy: false,
+    timeout: 5000,
+  });
+  expect([status, data]).toEqual([200, "ok\n"]);
+  expect(await got(`${target.url}/got`, { agent: agents, timeout: { request: 5000 } }).text()).toBe("ok\n");
+  const again = await got(`${target.url}/got-retry`, { agent: agents, retry: { limit: 1, calculateDelay: () => 1 } });
+  expect(again.statusCode).toBe(200);
+  await client.close();
+  expect(outcomes.map((each) => each.status)).toEqual([302, 200, 302, 200, 503, 200]);
+});
+
+test("an agent sends bodies and headers as they are, and answers as they come", async () => {
+  target.arrived.length = 0;
+  const answer = "HTTP/1.1 201 Fine\r\nset-cookie: a=1\r\nset-cookie: b=2\r\nX-Case: kept\r\nconnection: close\r\n\r\n";
+  target.plays.set("/post", (socket) => void socket.end(`${answer}until the end`));
+  const { client, outcomes } = open();
+  const { http } = client.agent();
+  const reply = await axios.post(`${target.url}/post?q=1`, Buffer.from("a body"), {
+    httpAgent: http,
+    proxy: false,
+    headers: { "X-Mine": "1", "content-type": "text/plain" },
+  });
+  expect([reply.status, reply.statusText, reply.data]).toEqual([201, "Fine", "until the end"]);
+  expect(reply.headers["set-cookie"]).toEqual(["a=1", "b=2"]);
+  const [head = ""] = target.arrived;
+  expect(head).toMatch(/^POST \S*\/post\?q=1 HTTP/);
+  expect(head).toMatch(/\r\nX-Mine: 1\r\n/);
+  expect(head).toMatch(/\r\ncontent-length: 6$/im);
+  const large = await axios.put(`${target.url}/large`, Buffer.alloc(300_000), { httpAgent: http, proxy: false });
+  expect(large.status).toBe(200);
+  await client.close();
+  expect(outcomes.map((each) => [each.status, each.bytes])).toEqual([
+    [201, 13],
+    [200, 3],
+  ]);
+});
+
+test("a request of an agent fails with the client's own error, and a time limit of its tool is one", async () => {
+  target.plays.set("/hang", () => {});
+  const { client, outcomes } = open();
+  const agents = client.agent();
+  const limited = axios.get(`${target.url}/hang`, { httpAgent: agents.http, proxy: false, timeout: 300 });
+  await expect(limited).rejects.toMatchObject({ code: "ECONNABORTED" });
+  await expect.poll(() => outcomes.map((each) => each.class)).toEqual(["timeout"]);
+  const upgraded = got(target.url, { agent: agents, headers: { connection: "upgrade", upgrade: "websocket" } });
+  await expect(upgraded).rejects.toMatchObject({ code: "wrong-options" });
+  await client.close();
+  const closed = got(target.url, { agent: agents, retry: { limit: 0 } });
+  await expect(closed).rejects.toMatchObject({ code: "closed" });
 });
