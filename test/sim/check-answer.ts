@@ -1,5 +1,6 @@
 // Each answer is in the ledger by then, as it was answered, and contains no secret.
 import { type Court, short } from "./court.ts";
+import { leasesIn } from "./ride.ts";
 import type { Ask } from "./service.ts";
 import { secretMark } from "./setting.ts";
 
@@ -18,7 +19,8 @@ export function checkAnswer(court: Court, ask: Ask): void {
       court.find("secret", `a refusal of ${ask.verb} has a password in it`);
     return;
   }
-  if (ask.verb === "lease" || ask.verb === "renew") checkLease(court, ask, answer);
+  if (ask.verb === "lease") checkLeases(court, ask, answer);
+  else if (ask.verb === "renew") checkLease(court, ask, answer);
   else if (!secretive.has(ask.verb) && JSON.stringify(answer).includes(secretMark))
     court.find("secret", `the answer to ${ask.verb} has a password in it`);
   if (ask.verb === "release") checkRelease(court, ask, answer);
@@ -27,6 +29,17 @@ export function checkAnswer(court: Court, ask: Ask): void {
   if (court.book.leader !== ask.life.name) return;
   if (ask.verb === "proxies.get") checkProxy(court, answer);
   if (ask.verb === "pool.stats") checkStats(court, answer);
+}
+
+function checkLeases(court: Court, ask: Ask, answer: Record<string, unknown>): void {
+  const count = ask.body["count"] as number | undefined;
+  const leases = leasesIn(answer);
+  if ((answer["leases"] === undefined) !== (count === undefined) || leases.length > (count ?? 1))
+    court.find("answer", `a request with count ${count} is answered with ${leases.length} leases`);
+  for (const lease of leases) checkLease(court, ask, { ...lease });
+  const exits = new Set(leases.map(({ leaseId }) => court.book.leases.get(leaseId)?.exit));
+  if (exits.size < leases.length)
+    court.find("answer", `${leases.length} leases of one request have ${exits.size} different exits`);
 }
 
 function checkLease(court: Court, ask: Ask, answer: Record<string, unknown>): void {
@@ -50,7 +63,7 @@ function checkLease(court: Court, ask: Ask, answer: Record<string, unknown>): vo
       "request-id",
       `the request ${String(ask.body["requestId"])} is answered with the lease of ${lease.request.requestId}`,
     );
-  if (ask.verb === "lease" && id !== ask.leaseId) court.saw("lease: the same request again");
+  if (ask.verb === "lease" && !ask.leaseIds.includes(id)) court.saw("lease: the same request again");
   if (answer["username"] !== undefined && !String(answer["url"]).includes(`:${secretMark}`))
     court.find("answer", `lease ${short(id)} lacks its password`);
 }

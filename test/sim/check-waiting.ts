@@ -6,6 +6,7 @@ import type { BookProxy } from "./account.ts";
 import { type Court, short, type Wanted } from "./court.ts";
 import { leasesAt } from "./fork.ts";
 import type { Life } from "./life.ts";
+import { leasesIn } from "./ride.ts";
 import type { Ask, SimService, Turned } from "./service.ts";
 
 const changing =
@@ -20,6 +21,8 @@ export class WaitingChecker {
   readonly #service: () => SimService;
   /** Requests that may wait, by life, in the order of their arrival. */
   readonly #pending = new Map<Life, Ask[]>();
+  /** Of requests that have a lease by now, by the ids of all their leases. */
+  readonly #orders = new Map<string, number>();
   readonly #turns = new Map<string, Turned>();
   readonly #lastTurn = new Map<Life, Turned>();
   #suspicions: { ask: Ask; checker: "fairness" | "waiting"; sentence: string; turn: Turned }[] = [];
@@ -55,14 +58,15 @@ export class WaitingChecker {
     const { book } = this.#court;
     const proxy = book.proxy(event.proxyId);
     const pending = this.#pending.get(turn.life) ?? [];
-    const mine = pending.find((ask) => ask.leaseId === event.leaseId);
-    const newest = turn.asks.find((ask) => ask.leaseId === event.leaseId);
+    const mine = pending.find((ask) => ask.leaseIds.includes(event.leaseId));
+    const newest = turn.asks.find((ask) => ask.leaseIds.includes(event.leaseId));
     if (mine !== undefined) {
       this.#settle(mine);
+      for (const leaseId of mine.leaseIds) this.#orders.set(leaseId, mine.order);
       const waited = book.at - mine.arrivedAt > 0 && !turn.asks.includes(mine);
       if (waited) this.#court.saw("wait: served");
     }
-    const before = mine?.order ?? newest?.order ?? Infinity;
+    const before = this.#orders.get(event.leaseId) ?? newest?.order ?? Infinity;
     for (const ask of pending) {
       if (ask.order >= before || !this.#waits(ask, turn) || !this.#isEligible(proxy, ask)) continue;
       const earlier = `an earlier request (${describe(ask)}) waits since ${ask.arrivedAt} and could have had it`;
@@ -96,6 +100,7 @@ export class WaitingChecker {
       this.#court.find(checker, sentence);
     }
     if (ask.verb === "lease" && code === "pool-exhausted") this.#refused(ask);
+    if (ask.verb === "lease" && ask.body["count"] !== undefined && code === undefined) this.#granted(ask);
   }
 
   /** Requests of lives that are not over and that have no answer. */
@@ -144,16 +149,38 @@ export class WaitingChecker {
       );
   }
 
-  /** Only where nothing else was decided in the same turn, so that the refusal was decided on the known state. */
-  #refused(ask: Ask): void {
-    const { book } = this.#court;
+  /** The last turn, if nothing else was decided in it: then the request was decided on the known state. */
+  #turnAlone(ask: Ask): Turned | undefined {
     const turn = this.#lastTurn.get(ask.life);
-    const answer = ask.answer ?? {};
     // A request of an earlier turn may be decided only now. The events then show the proxies that it added.
     const alone =
       turn?.asks.every((each) => each === ask || !changing.test(each.verb)) === true &&
       !turn.events.some((event) => /^{"type":"Proxy(Added|Changed)"/.test(event));
-    if (turn === undefined || !alone || this.#mixed.has(turn) || book.leader !== ask.life.name) return;
+    const isKnown = alone && !this.#mixed.has(turn) && this.#court.book.leader === ask.life.name;
+    return isKnown ? turn : undefined;
+  }
+
+  /** A request for several leases got as many as could be had. One that has waited gets the first. */
+  #granted(ask: Ask): void {
+    const { book } = this.#court;
+    const turn = this.#turnAlone(ask);
+    const leases = leasesIn(ask.answer ?? {}).map(({ leaseId }) => book.leases.get(leaseId));
+    if (turn?.asks.includes(ask) !== true || leases.length >= Number(ask.body["count"])) return;
+    if (ask.body["session"] !== undefined) return; // It has one exit.
+    if (!leases.every((lease) => lease !== undefined && ask.leaseIds.includes(lease.id) && lease.grantedAt === turn.at))
+      return;
+    const taken = new Set(leases.map((lease) => lease?.account));
+    const proxy = [...book.proxies.values()].find((each) => !taken.has(each.account) && this.#isEligible(each, ask));
+    if (proxy === undefined) return this.#court.saw("lease: fewer than asked for");
+    const sentence = `the request (${describe(ask)}) got ${leases.length} leases at ${turn.at}, and ${short(proxy.id)} of ${proxy.exit} could be leased to it`;
+    this.#court.find("refusal", sentence);
+  }
+
+  #refused(ask: Ask): void {
+    const { book } = this.#court;
+    const turn = this.#turnAlone(ask);
+    const answer = ask.answer ?? {};
+    if (turn === undefined) return;
     const proxy = [...book.proxies.values()].find((each) => this.#court.isEligible(each, wantedOf(ask), turn.at));
     if (proxy !== undefined) {
       const sentence = `the request (${describe(ask)}) is refused at ${turn.at}, and ${short(proxy.id)} of ${proxy.exit} could be leased to it`;

@@ -23,6 +23,8 @@ const wanted: string[] = [
   "rest: ended, revived",
   "retired for its streak",
   "lease: a block",
+  "lease: several at once",
+  "lease: fewer than asked for",
   "lease: completed",
   "lease: released",
   "lease: expired",

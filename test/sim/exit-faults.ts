@@ -2,6 +2,21 @@
 import { core, type Fault } from "./edit.ts";
 
 export const exitFaults: Record<string, Fault> = {
+  "count-shares-exit": {
+    what: "several leases of one request may have the same exit",
+    edits: [
+      core("decide/lease.ts", "      able?.bar(another.lease.exit);\n", ""),
+      core("decide/lease.ts", "  for (const { exit } of leases) able?.bar(exit);\n", ""),
+    ],
+    by: ["answer", "audit"],
+    quick: 6,
+  },
+  "count-one-too-few": {
+    what: "a request for several leases gets one fewer than could be had",
+    edits: [core("decide/lease.ts", "for (const leaseId of ids) {", "for (const leaseId of ids.slice(1)) {")],
+    by: ["refusal"],
+    quick: 1,
+  },
   "exit-ignored": {
     what: "limits are kept by proxy, though several share an exit",
     edits: [

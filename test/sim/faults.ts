@@ -336,7 +336,7 @@ export const faults: Record<string, Fault> = {
         "if (state.draining && !state.opened) return refuse(",
       ),
     ],
-    quick: 203,
+    quick: 315,
   },
   "term-not-grown": {
     what: "a new leader claims under the old one's term",

@@ -32,6 +32,8 @@ export interface Worker {
   chance: Seeded;
   /** Random numbers for tokens. */
   tokens: Seeded;
+  /** Random numbers for `count`. */
+  counts: Seeded;
   /** The first policy has tokens. */
   hasTokens: boolean;
 }
@@ -82,14 +84,25 @@ export async function ride(worker: Worker, step: number): Promise<void> {
         return;
       const pause = chance.chance(0.5) ? (answer.retryAfterMs ?? 200) : chance.int(5, 400);
       await world.sleep(Math.min(pause, 1500) + chance.int(0, 3));
-    } else return use(worker, answer as unknown as LeaseReply, sentAt + Number(answer["leftMs"])); // Not refused.
+    } else {
+      const leases = leasesIn(answer);
+      if (leases.length > 1) observer.court.saw("lease: several at once");
+      await Promise.all(leases.map((lease) => use(worker, lease, sentAt + lease.leftMs)));
+      return;
+    }
   }
+}
+
+/** @param answer to a lease request, not a refusal. */
+export function leasesIn(answer: Record<string, unknown>): readonly LeaseReply[] {
+  const { leases = [answer as unknown as LeaseReply] } = answer as { leases?: readonly LeaseReply[] }; // As it was sent.
+  return leases;
 }
 
 const targets = ["https://shop.example/a?b=c", "news.example"];
 
 function drawRequest(
-  { chance, tokens, hasTokens, physics: { holders, sessions } }: Worker,
+  { chance, tokens, counts, hasTokens, physics: { holders, sessions } }: Worker,
   step: number,
 ): Record<string, unknown> {
   const uses = chance.chance(0.6) ? 1 : chance.int(2, 6);
@@ -107,6 +120,7 @@ function drawRequest(
     ...(chance.chance(0.005) ? { token: true } : {}),
     ...(chance.chance(0.005) ? { uses: 1_000_000 } : {}),
     ...(hasTokens && tokens.chance(0.5) ? { token: true } : {}),
+    ...(counts.chance(0.1) ? { count: counts.int(1, 4) } : {}),
   };
 }
 

@@ -33,8 +33,8 @@ export interface Ask {
   readonly body: Record<string, unknown>;
   /** In the pool's time. */
   readonly arrivedAt: number;
-  /** The id that its lease will have. */
-  leaseId: string | undefined;
+  /** The ids that its leases will have. */
+  readonly leaseIds: string[];
   answer: Record<string, unknown> | undefined;
 }
 
@@ -206,7 +206,7 @@ export class SimService {
     if (!life.leads) return;
     const arrivedAt = life.leader!.now(); // It leads.
     const asks = this.#asksOf(life);
-    const ask: Ask = { order: asks.count++, life, verb, body, arrivedAt, leaseId: undefined, answer: undefined };
+    const ask: Ask = { order: asks.count++, life, verb, body, arrivedAt, leaseIds: [], answer: undefined };
     asks.fresh.push(ask);
     asks.latest = ask;
     this.#onlooker.asked(ask);
@@ -267,8 +267,7 @@ export class SimService {
     if (this.#setsClocks) this.#keepTime(life, leader);
     const newLeaseId = (): string => {
       const id = `l_${Array.from({ length: 22 }, () => chance.int(0, 35).toString(36)).join("")}`;
-      const { latest } = this.#asksOf(life);
-      if (latest !== undefined) latest.leaseId = id;
+      this.#asksOf(life).latest?.leaseIds.push(id);
       return id;
     };
     life.requests = new Requests({ outbound: loopbackAllowed, leader, secrets, key, newLeaseId });

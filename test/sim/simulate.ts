@@ -82,8 +82,8 @@ export async function simulate(
   return { seed, findings: court.findings, seen: counted(), transcript };
 
   function worker(what: string, n = 0): Worker {
-    const [chance, tokens] = [chanceOf(seed, what, n), chanceOf(seed, `tokens of ${what}`, n)];
-    return { world, service, observer, physics, chance, tokens, hasTokens };
+    const own = { chance: chanceOf(seed, what, n), tokens: chanceOf(seed, `tokens of ${what}`, n) };
+    return { world, service, observer, physics, ...own, counts: chanceOf(seed, `counts of ${what}`, n), hasTokens };
   }
 
   async function scenario(): Promise<void> {

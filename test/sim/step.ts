@@ -62,6 +62,8 @@ export async function take(worker: Worker, plan: Plan, step: Step): Promise<void
     }
     case "close":
       note("closes the pool, to open it again");
+      // Some requests come in the same turn.
+      for (let n = worker.counts.int(0, 4); n > 0; n--) void ask(worker, "lease", {});
       await ask(worker, "pool.close", { drain: chance.chance(0.5) });
       await world.sleep(chance.int(0, 1500));
       return reopen(worker);
