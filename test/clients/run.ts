@@ -64,7 +64,7 @@ export const goEnv = { CGO_ENABLED: "0", GOFLAGS: "-mod=mod", GOPROXY: "off", GO
 export async function buildPython(sources: readonly string[], folder: string): Promise<string[]> {
   const [copies, dist] = [join(folder, "built"), join(folder, "dist")];
   mkdirSync(dist);
-  const places = sources.map((source, index) => join(copies, String(index)));
+  const places = sources.map((_, index) => join(copies, String(index)));
   // Building writes beside the sources.
   for (const [index, place] of places.entries()) cpSync(sources[index]!, place, { recursive: true });
   const program = [

@@ -1,7 +1,6 @@
 // Each answer is in the ledger by then, as it was answered, and contains no secret.
 import { type Court, short } from "./court.ts";
-import { leasesIn } from "./ride.ts";
-import type { Ask } from "./service.ts";
+import { type Ask, leasesIn } from "./service.ts";
 import { secretMark } from "./setting.ts";
 
 /** The requests whose answers may contain secrets. */

@@ -6,8 +6,7 @@ import type { BookProxy } from "./account.ts";
 import { type Court, short, type Wanted } from "./court.ts";
 import { leasesAt } from "./fork.ts";
 import type { Life } from "./life.ts";
-import { leasesIn } from "./ride.ts";
-import type { Ask, SimService, Turned } from "./service.ts";
+import { type Ask, leasesIn, type SimService, type Turned } from "./service.ts";
 
 const changing =
   /^(lease|cancel|renew|release|report|token\.(get|reject|result)|proxies\.(add|retire|rest|revive)|pool\.(policy|close))$/;

@@ -6,7 +6,7 @@ import type { LeaseReply } from "../../protocol/lease.ts";
 import { isRefusal } from "../../protocol/refusal.ts";
 import type { Seeded } from "../kit/seed.ts";
 import type { Observer } from "./observer.ts";
-import type { SimService, SimVerb } from "./service.ts";
+import { leasesIn, type SimService, type SimVerb } from "./service.ts";
 import type { Physics } from "./setting.ts";
 import type { World } from "./world.ts";
 
@@ -91,12 +91,6 @@ export async function ride(worker: Worker, step: number): Promise<void> {
       return;
     }
   }
-}
-
-/** @param answer to a lease request, not a refusal. */
-export function leasesIn(answer: Record<string, unknown>): readonly LeaseReply[] {
-  const { leases = [answer as unknown as LeaseReply] } = answer as { leases?: readonly LeaseReply[] }; // As it was sent.
-  return leases;
 }
 
 const targets = ["https://shop.example/a?b=c", "news.example"];

@@ -1,6 +1,7 @@
 // The service in the simulator: the real leader, requests, rules and loop. Its lives are killed at any await, hang, or
 // run twice at once. The observer gets every request, answer, turn and stored commit.
 
+import type { LeaseReply } from "../../protocol/lease.ts";
 import { isRefusal } from "../../protocol/refusal.ts";
 import type { LeaderVerb, PoolVerb } from "../../protocol/verbs.ts";
 import type { StoredCommit } from "../../runtime/ledger.ts";
@@ -36,6 +37,12 @@ export interface Ask {
   /** The ids that its leases will have. */
   readonly leaseIds: string[];
   answer: Record<string, unknown> | undefined;
+}
+
+/** @param answer to a lease request, not a refusal. */
+export function leasesIn(answer: Record<string, unknown>): readonly LeaseReply[] {
+  const { leases = [answer as unknown as LeaseReply] } = answer as { leases?: readonly LeaseReply[] }; // As it was sent.
+  return leases;
 }
 
 export interface Onlooker {

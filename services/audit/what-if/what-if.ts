@@ -127,7 +127,7 @@ function assumptionsOf(record: RecordedHistory, tokens: Tokens, waitMs: number):
     ...(requests + begun + minted + failed === 0
       ? []
       : [
-          `Tokens are not decided again. The ${requests} requests that got one are served without a token and do not wait for it. If each proxy has its own token, they get the same proxy if possible. The ${begun} refreshes of the record (${minted} minted, ${failed} failed) take a lease of one use at the recorded moments.`,
+          `Tokens are not decided again. The ${requests} requests that got one are served without a token and do not wait for it. If each proxy has its own token, they get the same proxy if possible. The ${begun} refreshes of the record (${minted} minted, ${failed} failed) take a lease of one use at the recorded moments. The jitter of a rest may differ if it began in the same commit.`,
         ]),
     "A random draw has the recorded result if the strategy is the same and that proxy is available. Otherwise it is drawn again.",
   ];
