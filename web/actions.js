@@ -123,4 +123,4 @@ export function curlOf(asked) {
 }
 
 /** For a shell. @param {string} text */
-const quoted = (text) => (/^[\w.:/-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+export const quoted = (text) => (/^[\w.:/-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);

@@ -4,7 +4,9 @@ import { findSession, logOut, session } from "./api.js";
 import { Login } from "./login.js";
 import { Overview } from "./overview.js";
 import { follow, place } from "./place.js";
+import { PolicyView } from "./policy.js";
 import { Pool } from "./pool.js";
+import { SourcesView } from "./sources.js";
 import { MomentView, ProxyView } from "./story.js";
 
 function App() {
@@ -26,7 +28,7 @@ function App() {
 }
 
 /** @type {Readonly<Record<string, () => import("preact").VNode>>} */
-const views = { pool: Pool, proxy: ProxyView, moment: MomentView };
+const views = { pool: Pool, proxy: ProxyView, moment: MomentView, policy: PolicyView, sources: SourcesView };
 
 function View() {
   if (session.value?.role === "metrics")

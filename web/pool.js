@@ -22,6 +22,10 @@ export function Pool() {
   const { value, error, again } = useLive(pool, () => load(pool, query), query, { isStill: moment !== "" });
   return html`<main>
     <h1>Pool ${pool}</h1>
+    <nav class="pages" aria-label="More of this pool">
+      <a href=${hrefOf({ view: "policy", pool })} onClick=${follow}>Policy</a>
+      ${mayChange() && html`<a href=${hrefOf({ view: "sources", pool })} onClick=${follow}>Sources</a>`}
+    </nav>
     ${error && html`<p role="alert" class="error">${error.message}</p>`}
     ${mayList() && html`<${Time} pool=${pool} at=${moment} openedAt=${value?.openedAt} />`}
     ${value?.past && html`<p role="status">The proxies at ${clock(value.past.at)}, after commit ${number(value.past.commit)}.</p>`}

@@ -52,8 +52,8 @@ async function open(pool: string, count: number, policy = {}): Promise<void> {
 }
 
 /** A window of a browser, logged in as this user. */
-async function windowOf(user: string, path = "/", viewport = wide): Promise<Page> {
-  const context = await browser.newContext({ viewport, colorScheme: viewport === wide ? "light" : "dark" });
+async function windowOf(user: string, path = "/"): Promise<Page> {
+  const context = await browser.newContext({ viewport: wide, colorScheme: "light" });
   contexts.push(context);
   context.setDefaultTimeout(60_000);
   const page = await context.newPage();
@@ -90,17 +90,16 @@ test("logs in with a key, says that a wrong one is not known, and logs out", pat
   expect(await page.context().cookies()).toEqual([]);
 });
 
-test.each([
-  [1280, wide],
-  [375, narrow],
-])("shows all pools and follows them, at %i px", patient, async (width, viewport) => {
-  const pool = `overview-${width}`;
-  await open(pool, 3);
-  const page = await windowOf("vera", "/", viewport);
-  const card = page.locator(`article[data-pool=${pool}]`);
+test("shows all pools and follows them, in light at 1280 px and in dark at 375 px", patient, async () => {
+  await open("overview", 3);
+  const page = await windowOf("vera");
+  const card = page.locator("article[data-pool=overview]");
   await card.getByText("3 of 3 can be leased now").waitFor();
-  await call(`POST /v1/pools/${pool}/leases`, { uses: 30 });
+  await call("POST /v1/pools/overview/leases", { uses: 30 });
   await card.getByText("2 of 3 can be leased now").waitFor();
+  await expectUsable(page);
+  await page.emulateMedia({ colorScheme: "dark" });
+  await page.setViewportSize(narrow);
   await expectUsable(page);
 });
 
@@ -186,3 +185,38 @@ test("shows the proxies as they were at an earlier time, and offers no change of
   await page.getByText("2 proxies on this page").waitFor();
   await page.waitForURL((url) => url.search === "?view=pool&pool=past");
 });
+
+test(
+  "changes the fields of a policy that differ, with the commands for it, and lets a viewer read it",
+  patient,
+  async () => {
+    await open("ruled", 1, { concurrency: 3 });
+    const page = await windowOf("operator", "/?view=pool&pool=ruled");
+    await page.getByRole("link", { name: "Sources" }).click();
+    await page.getByText("None. ").waitFor();
+    await page.getByRole("link", { name: "Pool ruled" }).click();
+    await page.getByRole("link", { name: "Policy" }).click();
+    await page.getByText("concurrency 3").click();
+    await page.getByLabel("concurrency").fill("0");
+    await page.getByRole("button", { name: "Save" }).click();
+    await page.getByRole("alert").filter({ hasText: "policy.concurrency: " }).waitFor();
+    await page.getByLabel("concurrency").fill("4");
+    await page.getByText("lease {").click();
+    await page.getByLabel("lease.ttlMs", { exact: true }).fill("45000");
+    const patch = '{"concurrency":4,"lease":{"ttlMs":45000}}';
+    expect(await page.getByLabel("Commands").textContent()).toContain(
+      `npx remuda pool policy '${patch}' --if-version 1 --pool ruled\n`,
+    );
+    expect(await page.getByLabel("What if").textContent()).toBe(
+      `npx remuda audit what-if --policy '${patch}' --from 1h --pool ruled`,
+    );
+    await expectUsable(page);
+    await page.getByRole("button", { name: "Save" }).click();
+    await page.getByText("Saved as version 2.").waitFor();
+    const theirs = await windowOf("vera", "/?view=policy&pool=ruled");
+    await theirs.getByText("concurrency 4").click();
+    expect(await theirs.getByLabel("concurrency").getAttribute("readonly")).not.toBeNull();
+    await theirs.setViewportSize(narrow);
+    await expectUsable(theirs);
+  },
+);
