@@ -2,12 +2,12 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, onTestFinished, test } from "vitest";
 import { eventLine } from "../../cli/event-line.ts";
 import { readBrokerRecord } from "../../runtime/broker/record.ts";
+import { deadPort } from "../client/lab.ts";
 import { runCommand } from "../kit/command.ts";
 import { eventually } from "../kit/poll.ts";
 import { type RemudaProcess, startRemuda } from "../kit/process.ts";
@@ -204,12 +204,7 @@ describe("invalid uses", () => {
       stderr:
         'remuda: unknown-pool: The pool nowhere has no ledger. Open it with "npx remuda pool open --pool nowhere".\n',
     });
-    const free = createServer().listen(0, "127.0.0.1");
-    await once(free, "listening");
-    const { port } = free.address() as { port: number }; // On TCP.
-    free.close();
-    onTestFinished(() => void free.close());
-    const env = { REMUDA_NATS_URL: `nats://127.0.0.1:${port}` };
+    const env = { REMUDA_NATS_URL: `nats://127.0.0.1:${await deadPort()}` };
     expect(await runCommand(["watch"], { dataDir, env })).toMatchObject({ code: 3, stdout: "" });
   });
 

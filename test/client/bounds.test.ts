@@ -1,7 +1,7 @@
 // Requests fit into the limits between client and service. Lease requests that no caller waits for any more are
 // cancelled.
 import { once } from "node:events";
-import { type AddressInfo, createServer } from "node:net";
+import { createServer } from "node:net";
 import { expect, test } from "vitest";
 import { connect } from "../../client/client.ts";
 import { openNats } from "../../client/nats.ts";
@@ -11,6 +11,7 @@ import type { Outcome } from "../../protocol/wire.ts";
 import { startTestBroker } from "../kit/broker.ts";
 import { eventually } from "../kit/poll.ts";
 import { connectRaw, type RawMessage } from "../kit/raw-nats.ts";
+import { deadPort } from "./lab.ts";
 import { setting } from "./setting.ts";
 
 const at = setting();
@@ -169,11 +170,7 @@ test("bounds batches of outcomes in number and bytes; drops and reports outcomes
 });
 
 test("reports that no service answers when a fetch has timed out, and names no bound of the client", async () => {
-  const free = createServer().listen(0, "127.0.0.1");
-  await once(free, "listening");
-  const { port } = free.address() as AddressInfo; // On TCP.
-  free.close();
-  await once(free, "close");
+  const port = await deadPort();
   const remuda = await connect({ httpUrl: `http://127.0.0.1:${port}`, retryMs: 2500 });
   await expect(remuda.fetch("http://192.0.2.1/", {}, { waitMs: 100 })).rejects.toMatchObject({
     code: "no-connection",

@@ -1,10 +1,10 @@
 // Manual leases, and leases for the duration of a function, over both transports; refusals and faults.
-import { type AddressInfo, createServer } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Client, connect, type HeldLease, RemudaFault, RemudaRefusal } from "../../client/client.ts";
 import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
 import { eventually } from "../kit/poll.ts";
 import { loopbackTls } from "../kit/tls/loopback.ts";
+import { deadPort } from "./lab.ts";
 import { setting } from "./setting.ts";
 import { type Site, startSite } from "./site.ts";
 
@@ -160,10 +160,7 @@ test("withLease aborts its signal at the lease's end, and then gives no further 
 });
 
 test("gives a clear fault if the service is missing, refuses the key, or is another program", async () => {
-  const free = createServer();
-  await new Promise<void>((resolve) => free.listen(0, "127.0.0.1", resolve));
-  const { port } = free.address() as AddressInfo; // It listens on TCP.
-  await new Promise((resolve) => free.close(resolve));
+  const port = await deadPort();
   expect(await thrown(connect({ natsUrl: `nats://ann:hush@127.0.0.1:${port}` }))).toMatchObject({
     code: "no-connection",
   });

@@ -50,13 +50,16 @@ export async function openStage({ exits, limit, windowMs, withSecondGateway = fa
   for (const exit of exits) proxies.push(await startForwardProxy({ exit }));
   const dataDir = await mkdtemp(join(tmpdir(), "remuda-test-"));
   removeAtEnd(dataDir);
-  const env = { REMUDA_NATS_PORT: String(await freePort()) };
+  // Killed processes come back at their ports.
+  const env: Record<string, string> = {};
+  for (const name of ["NATS", "HTTP", "GATEWAY"]) env[`REMUDA_${name}_PORT`] = String(await freePort());
+  const secondPort = String(await freePort());
   let service = await startRemuda({ dataDir, env });
-  const alone = async (port: string): Promise<RemudaProcess> => {
-    const own = { REMUDA_NATS_URL: service.bareNatsUrl, REMUDA_GATEWAY_PORT: port };
+  const alone = async (): Promise<RemudaProcess> => {
+    const own = { REMUDA_NATS_URL: service.bareNatsUrl, REMUDA_GATEWAY_PORT: secondPort };
     return startRemuda({ dataDir, env: own, args: ["run", "gateway"] });
   };
-  let second = withSecondGateway ? await alone("0") : undefined;
+  let second = withSecondGateway ? await alone() : undefined;
   await openPool(service, {
     policy: { rate: { limit, windowMs }, lease: { ttlMs: 1500, graceMs: 500 }, ...unlimited },
     proxies: proxies.map(({ url }) => url),
@@ -75,12 +78,11 @@ export async function openStage({ exits, limit, windowMs, withSecondGateway = fa
     },
     async killService() {
       await service.kill9();
-      const [REMUDA_GATEWAY_PORT, REMUDA_HTTP_PORT] = [String(ports[0]), new URL(service.httpUrl ?? "").port];
-      service = await startRemuda({ dataDir, env: { ...env, REMUDA_GATEWAY_PORT, REMUDA_HTTP_PORT } });
+      service = await startRemuda({ dataDir, env });
     },
     async killGateway() {
       await second?.kill9();
-      second = await alone(String(ports[1]));
+      second = await alone();
     },
     async end() {
       isOver = true;
