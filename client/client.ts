@@ -6,6 +6,7 @@ import type { LeaseReply, LeaseRequest, LeasesGranted, Outcome, ReleaseReply, Re
 import { codeOf } from "../transport/failure.ts";
 import { type Ask, askThrough } from "./ask.ts";
 import { Block } from "./block.ts";
+import { type CrawlerOptions, leasedCrawler, type ProxyConfigurationOption, type ThroughCrawlee } from "./crawlee.ts";
 import type { AnyDispatcher } from "./dispatched.ts";
 import { RemudaFault, RemudaRefusal, reportLate } from "./fault.ts";
 import { type FetchInit, type FetchInput, fetchThrough, type Through, type Via } from "./fetch.ts";
@@ -23,6 +24,7 @@ export { FormData, Headers, Request, Response } from "undici";
 export type * from "../protocol/wire.ts";
 export { ProxyFailure } from "../transport/failure.ts";
 export type { AnswerClass, Classify } from "./callers-word.ts";
+export type { CrawlerOptions, ThroughCrawlee } from "./crawlee.ts";
 export type { AnyDispatcher } from "./dispatched.ts";
 export { type FaultCode, RemudaFault, RemudaRefusal } from "./fault.ts";
 export type { FetchInit, FetchInput, Through } from "./fetch.ts";
@@ -192,6 +194,19 @@ export class Client implements AsyncDisposable {
   /** For tools on node:http, such as axios and got. Each of their requests takes a use of its own. */
   agent(via: Through = {}): NodeAgents {
     return agentsThrough(this.#traffic.dispatcher(via));
+  }
+
+  /**
+   * For Crawlee's HTTP crawlers: `new HttpCrawler(remuda.crawlee({ requestHandler }))`. Each try of a request has a
+   * lease of its own, and is reported when its handler has ended. @throws RemudaFault "wrong-options".
+   */
+  crawlee<Given extends CrawlerOptions>(options: Given, via: ThroughCrawlee = {}): Given & ProxyConfigurationOption {
+    return leasedCrawler(options, via, {
+      waitMs: this.#settings.fetch.waitMs,
+      lease: (request, pool) => this.lease(request, { pool }),
+      report: (pool, outcome) => void this.#tracked(this.#outcomes.report(pool, outcome)),
+      giveBack: (lease) => this.#giveBackLate(lease.pool, lease),
+    });
   }
 
   /** Sends pending reports, releases leases, closes connections. Takes no longer than `closeMs`. */

@@ -12,6 +12,8 @@ import { type Site, startSite } from "./site.ts";
 
 const page = (name: string): string => readFileSync(new URL(`../../docs/${name}`, import.meta.url), "utf8");
 const docs = page("client.md");
+/** Crawlee prints errors alone, and writes no folder. */
+const quiet = { CRAWLEE_LOG_LEVEL: "ERROR", CRAWLEE_PERSIST_STORAGE: "false" };
 /** Examples with a file name. Each prints the status and the length of its page. */
 const tools = [...page("node.md").matchAll(/```js (\S+)\n([\s\S]*?)```/g)];
 const root = new URL("../..", import.meta.url).pathname;
@@ -23,7 +25,7 @@ let folder: string;
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "client-package-"));
   packAndInstall(folder);
-  for (const tool of ["axios", "got"])
+  for (const tool of ["axios", "got", "@crawlee"])
     symlinkSync(join(root, "node_modules", tool), join(folder, "node_modules", tool));
   [service, site] = [await startService(), await startSite()];
   proxy = await startForwardProxy({ exit: "127.0.0.170" });
@@ -154,7 +156,7 @@ for (const [name, path] of nodesAtHand()) {
   test(`${name}: runs the examples of docs/node.md as written`, async () => {
     for (const [, file = "", code = ""] of tools) {
       writeFileSync(join(folder, file), code);
-      const env = { REMUDA_NATS_URL: "", REMUDA_HTTP_URL: service.url, TARGET: `${site.url}/seen` };
+      const env = { REMUDA_NATS_URL: "", REMUDA_HTTP_URL: service.url, TARGET: `${site.url}/seen.html`, ...quiet };
       expect([file, await run(path, [file], env)]).toEqual([file, { code: 0, output: "200 5\n" }]);
     }
   });

@@ -13,6 +13,7 @@ export interface StandIn {
   outcomes: (Outcome & { class: string | undefined; proxy: string })[];
   /** Lease requests. */
   asked: Record<string, unknown>[];
+  released: Record<string, unknown>[];
 }
 
 /** @param proxies as `scheme://host:port`, the first one first */
@@ -23,6 +24,7 @@ export function standIn(
   const { leaseMs = 60_000, uses = 1, ...given } = options;
   const outcomes: StandIn["outcomes"] = [];
   const asked: StandIn["asked"] = [];
+  const released: StandIn["released"] = [];
   const proxyOf = new Map<string, string>();
   const grant = (body: Record<string, unknown>): object => {
     asked.push(body);
@@ -45,7 +47,10 @@ export function standIn(
     bytesMax: 100_000,
     async attempt({ verb, body }) {
       if (verb === "lease") return grant(body);
-      if (verb === "release") return { leaseId: body["leaseId"], used: body["used"], returned: 0 };
+      if (verb === "release") {
+        released.push(body);
+        return { leaseId: body["leaseId"], used: body["used"], returned: 0 };
+      }
       for (const each of body["outcomes"] as Outcome[])
         outcomes.push({
           ...each,
@@ -57,5 +62,10 @@ export function standIn(
     cancel: async () => {},
     close: async () => {},
   };
-  return { client: new Client(readOptions({ url: "nats://127.0.0.1:1", ...given }, {}), port), outcomes, asked };
+  return {
+    client: new Client(readOptions({ url: "nats://127.0.0.1:1", ...given }, {}), port),
+    outcomes,
+    asked,
+    released,
+  };
 }
