@@ -91,7 +91,9 @@ export class Leasing {
   /** Reports the outcome of a use, and ends it. Resolves when the outcome is in the ledger. */
   ended(use: Use, outcome: Outcome): Promise<void> {
     const { block } = use;
-    const known = this.#track(this.#outcomes.report(block.lease.pool, outcome));
+    // As long as the lease goes on, and its proxy does not rest, the report changes nothing for others.
+    const isPressing = mayRest(outcome) || block.over || this.#single.has(block.lease.leaseId);
+    const known = this.#track(this.#outcomes.report(block.lease.pool, outcome, { isPressing }));
     if (mayRest(outcome)) block.suspectUntil(known);
     use.end();
     if (block.inFlight === 0) this.#renewNoMore(block);

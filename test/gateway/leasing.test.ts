@@ -1,6 +1,7 @@
 // The uses of a tunnel that is quiet between its requests. The service is a stand-in.
 import { expect, onTestFinished, test, vi } from "vitest";
 import type { Use } from "../../client/block.ts";
+import { Outcomes } from "../../client/outcomes.ts";
 import type { Port } from "../../client/port.ts";
 import type { Outcome } from "../../protocol/wire.ts";
 import { Leasing } from "../../services/gateway/leasing.ts";
@@ -71,4 +72,31 @@ test("leases more uses at once while they are used up in a moment, and gives a l
   // The next lease of 64 has had 10 uses when its moment is over.
   expect([...granted.values()].slice(7)).toEqual([64, 10]);
   expect([...released.values()]).toEqual([10]);
+});
+
+test("collects outcomes for longer while none of them changes what others can lease", async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  onTestFinished(() => void vi.useRealTimers());
+  const batches: number[] = [];
+  const sent = new Outcomes({
+    async ask({ body }) {
+      batches.push((body["outcomes"] as Outcome[]).length);
+      return { accepted: 1, ignored: [], ignoredCount: 0, stop: [] } as never;
+    },
+    bytesMax: () => 500_000,
+    onStop: () => {},
+    onProblem: (problem) => expect.unreachable(problem.message),
+  });
+  const known: Promise<void>[] = [];
+  for (let n = 1; n <= 6; n++) {
+    known.push(sent.report("shop", { leaseId: "l_1", n }, { isPressing: false }));
+    await vi.advanceTimersByTimeAsync(4);
+    expect(batches).toEqual([]);
+  }
+  await vi.advanceTimersByTimeAsync(1);
+  expect(batches).toEqual([6]);
+  for (const isPressing of [false, true]) known.push(sent.report("shop", { leaseId: "l_1" }, { isPressing }));
+  await vi.advanceTimersByTimeAsync(5);
+  expect(batches).toEqual([6, 2]);
+  await Promise.all(known);
 });
