@@ -10,6 +10,7 @@ import type { LeaseReply } from "../../protocol/lease.ts";
 import type { StatsReply } from "../../protocol/pool.ts";
 import type { ProxyReply } from "../../protocol/proxy.ts";
 import { birthOf } from "../../runtime/broker/record.ts";
+import { runCommand } from "../kit/command.ts";
 import { type ForwardProxy, startForwardProxy } from "../kit/forward-proxy.ts";
 import { eventually } from "../kit/poll.ts";
 import { type RemudaProcess, runCli } from "../kit/process.ts";
@@ -35,8 +36,6 @@ afterAll(async () => {
   await proxy?.stop();
   await target?.stop();
 });
-
-const remuda = (...args: string[]) => runCli(args, { dataDir });
 
 /** Over HTTP, which starts no process. */
 async function api<T>(method: string, path: string, body?: string): Promise<T> {
@@ -172,7 +171,7 @@ describe.concurrent("a command", () => {
     expect(refused).toMatchObject({ code: 1, stdout: "", stderr: expect.stringMatching(/^remuda: no-match: /) });
     const gone = await exec("empty", [], ["echo", "ran"], { REMUDA_NATS_URL: "nats://127.0.0.1:1" });
     expect(gone).toMatchObject({ code: 3, stdout: "" });
-    expect(await remuda("exec")).toMatchObject({
+    expect(await runCommand(["exec"], { dataDir })).toMatchObject({
       code: 2,
       stderr: expect.stringContaining("missing required argument"),
     });
@@ -180,7 +179,7 @@ describe.concurrent("a command", () => {
 
   test("keeps its own options, even without --", async () => {
     await open("bare");
-    const { stdout } = await remuda("exec", "--pool", "bare", "echo", "--uses", "x", "--help");
+    const { stdout } = await runCli(["exec", "--pool", "bare", "echo", "--uses", "x", "--help"], { dataDir });
     expect(stdout).toBe("--uses x --help\n");
   });
 });
@@ -215,7 +214,7 @@ describe.concurrent("time", () => {
     await open("longer");
     const flag = join(dataDir, "long-enough");
     const script = `echo $REMUDA_LEASE_ID; while [ ! -e "${flag}" ]; do sleep 0.05; done`;
-    const { ended } = await start("longer", ["--ttl", "3s"], ["sh", "-c", script], onTestFinished);
+    const { ended } = await start("longer", ["--ttl", "6s"], ["sh", "-c", script], onTestFinished);
     const only = async () => (await api<{ leases: LeaseReply[] }>("GET", "longer/leases")).leases[0];
     const firstEnd = (await only())?.expiresAt ?? 0;
     // By the pool's own clock.

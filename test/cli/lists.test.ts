@@ -141,9 +141,9 @@ describe("proxies export", () => {
       ": 2 added, 0 already there, 0 updated, 1",
     );
     await remuda("proxies add --pool secrets", list.replace("%20", ""));
-    const exports = await Promise.all(
-      ["json", "jsonl", "csv", "lines"].map((format) => remuda(`proxies export --pool secrets --format ${format}`)),
-    );
+    const exports: Awaited<ReturnType<typeof remuda>>[] = [];
+    for (const format of ["json", "jsonl", "csv", "lines"])
+      exports.push(await remuda(`proxies export --pool secrets --format ${format}`));
     for (const each of exports) {
       expect(each.code).toBe(0);
       expect(each.stdout).toContain("http://us%3Aer:secret%40@192.0.2.1:80");
