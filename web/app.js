@@ -1,5 +1,6 @@
 // The dashboard. Each view is a file. Text reaches the page only as text: no markup is made of data.
 import { html, render } from "htm/preact";
+import { useEffect } from "preact/hooks";
 import { findSession, logOut, session } from "./api.js";
 import { Login } from "./login.js";
 import { Overview } from "./overview.js";
@@ -27,15 +28,22 @@ function App() {
     <${View} />`;
 }
 
-/** @type {Readonly<Record<string, () => import("preact").VNode>>} */
-const views = { pool: Pool, proxy: ProxyView, moment: MomentView, policy: PolicyView, sources: SourcesView };
+const views = new Map([
+  ["pool", Pool],
+  ["proxy", ProxyView],
+  ["moment", MomentView],
+  ["policy", PolicyView],
+  ["sources", SourcesView],
+]);
 
 function View() {
+  const { view = "", pool } = place.value;
+  useEffect(() => {
+    document.title = pool === undefined ? "Remuda" : `${pool} – Remuda`;
+  }, [pool]);
   if (session.value?.role === "metrics")
     return html`<main><h1>Remuda</h1><p>Your role <code>metrics</code> may read <a href="/metrics">/metrics</a> alone.</p></main>`;
-  const { view = "" } = place.value;
-  const Shown = views[view] ?? Overview;
-  return html`<${Shown} />`;
+  return html`<${views.get(view) ?? Overview} />`;
 }
 
 render(html`<${App} />`, /** @type {HTMLElement} */ (document.getElementById("app")));

@@ -102,7 +102,8 @@ export function useLive(pool, load, key, { isStill = false } = {}) {
           const value = await load();
           if (!isOver) setShown({ key, value });
         } catch (error) {
-          if (!isOver) setShown((before) => ({ ...before, key, error: /** @type {Error} */ (error) }));
+          if (!isOver)
+            setShown((before) => ({ ...(before.key === key ? before : {}), key, error: /** @type {Error} */ (error) }));
           // The ledger is being folded up to that moment.
           isWanted ||= isStill && error instanceof Refusal && error.status === 503;
         }

@@ -99,7 +99,7 @@ export const isResting = ({ state }) => state === "cooling" || state === "exhaus
 
 /** @param {readonly Proxy[]} proxies @param {string} sort */
 function sorted(proxies, sort) {
-  const by = sorts[sort];
+  const by = Object.hasOwn(sorts, sort) ? sorts[sort] : undefined;
   if (by === undefined) return proxies;
   return proxies.toSorted((a, b) => {
     const [x, y] = [by(a), by(b)];

@@ -38,7 +38,15 @@ test.each([
   ["Host", "192.0.2.1"],
 ])("refuses a foreign %s, %s, with 403, and does nothing", async (field, text) => {
   const value = text.replace("{port}", new URL(service.url).port);
-  for (const line of ["PUT /v1/pools/foreign", "GET /v1/pools", "GET /docs", "GET /nothing", "GET /metrics"]) {
+  for (const line of [
+    "PUT /v1/pools/foreign",
+    "GET /v1/pools",
+    "GET /docs",
+    "GET /nothing",
+    "GET /metrics",
+    "GET /",
+    "POST /v1/login",
+  ]) {
     const { status, body, headers } = await call(line, undefined, { [field]: value });
     expect([line, status, body.code, body.field]).toEqual([line, 403, "invalid-request", field]);
     expect(headers["access-control-allow-origin"]).toBeUndefined();
