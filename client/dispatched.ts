@@ -2,6 +2,7 @@
 // they dispatch is a call of its own. It can be aborted from its beginning, also while it waits for a lease, and it is
 // aborted when the tool says so, not when the tool's signal fires.
 import { Dispatcher } from "undici";
+import { RemudaFault } from "./fault.ts";
 import { observerOf } from "./observer.ts";
 
 /** For undici, and for Node's own `fetch`, whose types come with another version of undici. */
@@ -23,6 +24,10 @@ export class DispatchedRequests extends Dispatcher {
   override dispatch(sent: Dispatcher.DispatchOptions, handler: Handler): boolean {
     const call = new Call(observerOf(handler));
     call.begin();
+    if (sent.method === "CONNECT" || sent.upgrade) {
+      call.onError(new RemudaFault("wrong-options", "A request through a leased proxy cannot be upgraded."));
+      return true;
+    }
     return this.#through(call.signal).dispatch(sent, call);
   }
 

@@ -48,7 +48,7 @@ const own: Record<string, Omit<Case, keyof LabCase>> = {
     init: () => ({ signal: AbortSignal.timeout(400) }),
   },
   "the caller's time limit ends, and the proxy has had less than half of it": {
-    init: () => ({ signal: AbortSignal.timeout(150) }),
+    init: () => ({ signal: AbortSignal.timeout(100) }),
   },
   "the caller aborts": {
     init: () => {

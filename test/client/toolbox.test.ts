@@ -3,10 +3,11 @@
 // of the client's own `fetch`, by the same table.
 import { get as getPlain, type IncomingMessage } from "node:http";
 import { get as getSecure } from "node:https";
+import { PassThrough } from "node:stream";
 import { text } from "node:stream/consumers";
 import axios from "axios";
 import got from "got";
-import { interceptors, request } from "undici";
+import { interceptors, pipeline, request, stream, upgrade } from "undici";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Client } from "../../client/client.ts";
 import { readOptions } from "../../client/options.ts";
@@ -134,6 +135,19 @@ test("a request that is aborted while it waits for a lease takes no use", async 
   await client.close();
   expect(cancelled).toEqual([waiting[0]?.body["requestId"]]);
   expect(waiting.length).toBe(1);
+});
+
+test("undici's other functions take the dispatcher, and an upgrade is refused before it takes a lease", async () => {
+  const { client, asked, outcomes } = open();
+  const dispatcher = client.dispatcher();
+  await expect(upgrade(target.url, { dispatcher })).rejects.toMatchObject({ code: "wrong-options" });
+  expect(asked).toEqual([]);
+  const streamed = new PassThrough();
+  await stream(target.url, { method: "GET", dispatcher }, () => streamed);
+  const piped = pipeline(target.url, { method: "PUT", dispatcher }, ({ body }) => body).end("a body");
+  expect([await text(streamed), await text(piped)]).toEqual(["ok\n", "ok\n"]);
+  await client.close();
+  expect(outcomes.map(({ status }) => status)).toEqual([200, 200]);
 });
 
 test("the dispatcher passes a refusal on, and sends nothing once the client is closed", async () => {
