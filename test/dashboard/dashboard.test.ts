@@ -26,7 +26,7 @@ const keyOf = (name: string): string => usersIn(service.dataDir).find((each) => 
 beforeAll(async () => {
   [service, browser] = await Promise.all([
     startService({ REMUDA_HTTP_KEYS: "always" }),
-    chromium.launch({ executablePath, args: ["--no-sandbox"] }),
+    chromium.launch({ executablePath, args: ["--no-sandbox"], timeout: 120_000 }),
   ]);
   await runCommand(["user", "add", "vera", "--role", "viewer"], { dataDir: service.dataDir });
 }, 150_000);
