@@ -29,8 +29,8 @@ export interface BlocksOptions {
   parallelMax: number;
   usesMax: number;
   /**
-   * The most uses while blocks are used up in a moment. A block that is not, and has more than `usesMax` left, is given
-   * back. Absent: `usesMax`.
+   * The most uses while they follow each other quickly (size.ts). A block that is not used up in a moment, and has more
+   * than `usesMax` left, is given back. Absent: `usesMax`.
    */
   quickUsesMax?: number;
   idleMs: number;
@@ -198,7 +198,7 @@ export class Blocks {
         clearTimeout(this.#idle.get(block));
         const use = block.take();
         if (block.spent) {
-          this.#size.usedUp(block.lease.uses, block);
+          this.#size.usedUp(block.lease.uses);
           this.#leave(block);
         }
         return use;

@@ -4,6 +4,8 @@
 
 /** The policy may have changed since. */
 const forgetMs = 60_000;
+/** Uses follow each other quickly if each takes less than this on average: more than 250 in a second. */
+const quickUseMs = 4;
 
 export class Size {
   #size = 1;
@@ -11,10 +13,11 @@ export class Size {
   #refused = Number.POSITIVE_INFINITY;
   #refusedAt = 0;
   readonly #max: number;
-  readonly #quickMax: number;
+  readonly #quickMax: number | undefined;
+  #usedUpAt = Number.NEGATIVE_INFINITY;
 
-  /** @param quickMax the most while blocks are used up quickly. */
-  constructor(max: number, quickMax = max) {
+  /** @param quickMax the most while uses follow each other quickly. Absent: `max`, however quickly. */
+  constructor(max: number, quickMax?: number) {
     this.#max = max;
     this.#quickMax = quickMax;
   }
@@ -38,12 +41,14 @@ export class Size {
     if (this.#granted >= uses) this.#granted = 1;
   }
 
-  usedUp(uses: number, { isQuick } = { isQuick: true }): void {
-    const most = isQuick ? this.#quickMax : this.#max;
+  usedUp(uses: number): void {
+    const tookMs = performance.now() - this.#usedUpAt;
+    this.#usedUpAt = performance.now();
+    const most = tookMs < uses * quickUseMs ? (this.#quickMax ?? this.#max) : this.#max;
     this.#size = Math.min(most, Math.max(this.#size, uses * 2));
   }
 
   givenBack({ used }: { used: number }): void {
-    this.#size = Math.max(1, used);
+    this.#size = Math.min(this.#max, Math.max(1, used));
   }
 }

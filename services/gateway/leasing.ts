@@ -21,12 +21,15 @@ const renewShare = 0.5;
 
 const bounds = {
   ...{ waitMs: 10_000, retries: 2, connectTimeoutMs: 10_000, headersTimeoutMs: 60_000, bodyTimeoutMs: 300_000 },
-  /** A lease for many uses would keep a window's uses from others, while its requests go one by one. */
-  usesMax: 8,
-  /** Where they are used up in a moment, they are not kept from others for long. */
+  /** Each request gets a proxy of its own, as a pool's strategy chooses it. */
+  usesMax: 1,
+  /** Where there are very many requests, several in a row use one proxy. */
   quickUsesMax: 64,
   ...{ parallelMax: 1, leasesMax: 100_000, waitingMax: 20_000, idleMs: 1000, agentsMax: 1000, tunnelHttp: false },
 };
+
+/** In one lease for a tunnel. More would keep a window's uses from others while its flights go one by one. */
+const flightsMax = 8;
 
 export class Leasing {
   readonly #ask: Ask;
@@ -73,7 +76,7 @@ export class Leasing {
 
   /** One more use of the same block, while this one is still under way. Undefined: the block has none, or is too large. */
   next({ block }: Use): Use | undefined {
-    const isTooLarge = block.lease.uses - block.taken > bounds.usesMax;
+    const isTooLarge = block.lease.uses - block.taken > flightsMax;
     return isTooLarge && !block.isQuick ? undefined : block.take();
   }
 
@@ -82,7 +85,7 @@ export class Leasing {
     const { pool, proxyId, uses } = block.lease;
     // Another request may use the block by now.
     const next = block.inFlight === 0 ? block.take() : undefined;
-    const more = Math.min(block.spent && block.isQuick ? bounds.quickUsesMax : bounds.usesMax, uses * 2);
+    const more = Math.min(block.spent && block.isQuick ? bounds.quickUsesMax : flightsMax, uses * 2);
     const also = next ?? (await this.#takeOf(pool, { proxyId }, { ...taking, uses: more }));
     this.#renewLater(also.block);
     return also;

@@ -62,16 +62,20 @@ async function requests(leasing: Leasing, count: number, ms: number): Promise<vo
   }
 }
 
-test("leases more uses at once while they are used up in a moment, and gives a large lease that is slow back", async () => {
+test("gives each request a lease of its own, unless there are very many requests", async () => {
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
   onTestFinished(() => void vi.useRealTimers());
   const leasing = leasingOfAll();
-  await requests(leasing, 127, 10);
-  expect([...granted.values()]).toEqual([1, 2, 4, 8, 16, 32, 64]);
-  await requests(leasing, 20, 100);
-  // The next lease of 64 has had 10 uses when its moment is over.
-  expect([...granted.values()].slice(7)).toEqual([64, 10]);
-  expect([...released.values()]).toEqual([10]);
+  await requests(leasing, 20, 5);
+  expect([...granted.values()]).toEqual(Array.from({ length: 20 }, () => 1));
+  granted.clear();
+  await requests(leasing, 128, 1);
+  expect([...granted.values()]).toEqual([1, 1, 2, 4, 8, 16, 32, 64]);
+  granted.clear();
+  await requests(leasing, 90, 20);
+  // The next lease of 64 has had 50 uses when its moment is over. Then each request has its own lease again.
+  expect([...released.values()]).toEqual([50]);
+  expect([...granted.values()].slice(-20)).toEqual(Array.from({ length: 20 }, () => 1));
 });
 
 test("collects outcomes for longer while none of them changes what others can lease", async () => {
