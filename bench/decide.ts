@@ -21,6 +21,7 @@ export function benchDecide(): void {
   console.log(
     `${cpus()[0]?.model ?? "?"}, ${cpus().length} cores, node ${process.version}; ${steps} grants and reports each`,
   );
+  console.log(`an open lease: ${openLeaseBytes().toFixed(0)} bytes of heap`);
   console.log("strategy            proxies    µs a step   against 100 proxies   bytes a proxy");
   const wanted = process.argv.slice(3);
   for (const strategy of strategies) {
@@ -52,6 +53,18 @@ function measure(strategy: Strategy, size: number): { us: number; bytes: number 
   const bytes = (heapUsed() - before) / size;
   run(bench, steps / 10);
   return { us: Math.min(run(bench, steps), run(bench, steps)), bytes };
+}
+
+/** Of leases that are not reported, two on each proxy. */
+function openLeaseBytes(): number {
+  const bench = build(strategies[0], steps / 2);
+  const before = heapUsed();
+  for (let done = 0; done < steps; done += 50) {
+    const turn = new Turn(bench.state, { at: bench.at, chance, candidates: bench.candidates });
+    for (let i = 0; i < 50; i++) lease(bench, turn, plain);
+  }
+  bench.held = [];
+  return (heapUsed() - before) / steps;
 }
 
 interface Bench {
@@ -95,16 +108,18 @@ function run(bench: Bench, count: number): number {
     for (const leaseId of bench.held) decide(turn, { type: "report", outcome: { leaseId, status: 200 } });
     bench.held = [];
     for (let i = 0; i < 50; i++, done++) {
-      const leaseId = `l_${String(++bench.leases).padStart(22, "0")}`;
-      const request = i % 2 === 0 ? plain : labelled;
-      const answer = decide(turn, { type: "lease", request, leaseId, deadline: 0 });
-      if (answer === "later" || !("lease" in answer))
-        throw new Error(`the benchmark ran dry: ${JSON.stringify(answer)}`);
-      bench.held.push(leaseId);
+      lease(bench, turn, i % 2 === 0 ? plain : labelled);
     }
   }
   const { user, system } = process.cpuUsage(before);
   return (user + system) / count;
+}
+
+function lease(bench: Bench, turn: Turn, request: typeof plain): void {
+  const leaseId = `l_${String(++bench.leases).padStart(22, "0")}`;
+  const answer = decide(turn, { type: "lease", request, leaseId, deadline: 0 });
+  if (answer === "later" || !("lease" in answer)) throw new Error(`the benchmark ran dry: ${JSON.stringify(answer)}`);
+  bench.held.push(leaseId);
 }
 
 function heapUsed(): number {

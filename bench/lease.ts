@@ -53,7 +53,7 @@ export async function benchLease(): Promise<void> {
 }
 
 /** In addition to the service, because a user that may lease may send only to the picker. */
-async function bareBroker(dataDir: string): Promise<Broker> {
+export async function bareBroker(dataDir: string): Promise<Broker> {
   const { natsServer, cacheDir } = readConfig(process.env);
   const binary = () => findBinary({ natsServer, path: process.env.PATH, cacheDir, say: () => {} });
   return openBroker({ dataDir, host: "127.0.0.1", port: 0, binary, say: () => {} });

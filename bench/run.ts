@@ -10,6 +10,7 @@ import { benchLists } from "./lists.ts";
 import { benchMillion } from "./million.ts";
 import { benchPools } from "./pools.ts";
 import { benchSoak } from "./soak.ts";
+import { benchAll } from "./suite.ts";
 
 const benches: Record<string, () => void | Promise<void>> = {
   bandit: benchBandit,
@@ -17,6 +18,7 @@ const benches: Record<string, () => void | Promise<void>> = {
   fetch: benchFetch,
   gateway: benchGateway,
   lease: benchLease,
+  all: benchAll,
   lists: benchLists,
   audit: benchAudit,
   million: benchMillion,

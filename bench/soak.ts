@@ -3,17 +3,16 @@
 // time that a lease took while snapshots and segments were written. At the end it starts again, and the audit reads all
 // of it.
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { entry, ServiceProcess } from "../demo/service.ts";
 import { Archive } from "../runtime/archive/archive.ts";
-import { resultOr } from "../runtime/fault.ts";
 import { startLoad } from "./load.ts";
 import { connectAsOperator } from "./operator.ts";
-import { spentBy } from "./processes.ts";
+import { bytesIn, spentBy } from "./processes.ts";
 
 const clients = 2;
 const depth = 128;
@@ -81,12 +80,4 @@ export async function benchSoak(): Promise<void> {
     await service.stop();
     rmSync(dataDir, { recursive: true, force: true });
   }
-}
-
-/** Of the files under folders with this name, or of all. */
-function bytesIn(folder: string, name: string): number {
-  const files = resultOr(() => readdirSync(folder, { recursive: true, withFileTypes: true }), []);
-  return files
-    .filter((file) => file.isFile() && file.parentPath.includes(name))
-    .reduce((sum, file) => sum + (statSync(join(file.parentPath, file.name), { throwIfNoEntry: false })?.size ?? 0), 0);
 }

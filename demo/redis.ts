@@ -1,4 +1,4 @@
-// The demo's own Redis, if one is installed: in memory, on loopback, on a free port.
+// A Redis for the demo and the benchmarks, if one is installed: on loopback, on a free port.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { connect } from "node:net";
@@ -7,10 +7,14 @@ import { freePort } from "./free-port.ts";
 
 const readyMsMax = 5_000;
 
-/** undefined: there is no redis-server on the PATH. */
-export async function startRedis(folder: string): Promise<{ port: number; stop(): Promise<void> } | undefined> {
+/** undefined: there is no redis-server on the PATH. @param fsync of its append-only file; absent: it has none. */
+export async function startRedis(
+  folder: string,
+  fsync?: "always" | "everysec",
+): Promise<{ port: number; pid: number | undefined; stop(): Promise<void> } | undefined> {
   const port = await freePort();
-  const options = ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder];
+  const file = fsync === undefined ? ["--appendonly", "no"] : ["--appendonly", "yes", "--appendfsync", fsync];
+  const options = ["--port", String(port), "--bind", "127.0.0.1", "--save", "", ...file, "--dir", folder];
   // If this process is killed, Redis ends too.
   const child = spawn("setpriv", ["--pdeathsig", "TERM", "redis-server", ...options], { stdio: "ignore" });
   let gone = false;
@@ -25,7 +29,7 @@ export async function startRedis(folder: string): Promise<{ port: number; stop()
     return ended;
   };
   for (const deadline = performance.now() + readyMsMax; performance.now() < deadline && !gone; await sleep(20)) {
-    if (await answers(port)) return { port, stop };
+    if (await answers(port)) return { port, pid: child.pid, stop };
   }
   await stop();
   return undefined;
