@@ -24,11 +24,10 @@ export class DispatchedRequests extends Dispatcher {
   override dispatch(sent: Dispatcher.DispatchOptions, handler: Handler): boolean {
     const call = new Call(observerOf(handler));
     call.begin();
-    if (sent.method === "CONNECT" || sent.upgrade) {
-      call.onError(new RemudaFault("wrong-options", "A request through a leased proxy cannot be upgraded."));
-      return true;
-    }
-    return this.#through(call.signal).dispatch(sent, call);
+    const problem = problemOf(sent);
+    if (problem === undefined) return this.#through(call.signal).dispatch(sent, call);
+    call.onError(new RemudaFault("wrong-options", problem));
+    return true;
   }
 
   /** Nothing is kept here: the leases and connections are the client's. */
@@ -44,6 +43,13 @@ export class DispatchedRequests extends Dispatcher {
     if (typeof callback === "function") queueMicrotask(() => callback());
     return Promise.resolve();
   }
+}
+
+/** Before a request takes a lease. undici itself checks the remainder, when it sends the request. */
+function problemOf({ method, upgrade, origin }: Dispatcher.DispatchOptions): string | undefined {
+  if (method === "CONNECT" || upgrade) return "A request through a leased proxy cannot be upgraded.";
+  const isWeb = URL.canParse(String(origin)) && /^https?:$/.test(new URL(String(origin)).protocol);
+  return isWeb ? undefined : "origin: must be that of an http or https URL.";
 }
 
 class Call implements Handler {

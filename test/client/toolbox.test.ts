@@ -150,6 +150,17 @@ test("undici's other functions take the dispatcher, and an upgrade is refused be
   expect(outcomes.map(({ status }) => status)).toEqual([200, 200]);
 });
 
+test("the dispatcher refuses a request without a target before it takes a lease", async () => {
+  const { client, asked } = open();
+  const dispatcher = client.dispatcher();
+  for (const origin of [undefined, "nowhere", "ftp://127.0.0.1"]) {
+    const sent = dispatcher.request({ origin: origin as string, path: "/", method: "GET" });
+    await expect(sent).rejects.toMatchObject({ code: "wrong-options" });
+  }
+  await client.close();
+  expect(asked).toEqual([]);
+});
+
 test("the dispatcher passes a refusal on, and sends nothing once the client is closed", async () => {
   const { client } = standIn([], { fetch: { waitMs: 0 } });
   const dispatcher = client.dispatcher();
