@@ -134,7 +134,9 @@ class Relay implements Dispatcher.DispatchHandler {
     if (status < 200) return true;
     const headers = withoutConnection(raw.map((each) => each.toString("latin1")));
     this.#response.sendDate = false;
-    this.#response.writeHead(status, text, headers).on("drain", resume).flushHeaders();
+    const phrase = Buffer.from(text).toString("latin1"); // The bytes of the answer: undici has read them as UTF-8.
+    this.#response.writeHead(status, phrase, headers).on("drain", resume);
+    this.#response.write("", "latin1"); // Sends the head. `flushHeaders` would send its bytes as UTF-8 of their own.
     return true;
   }
 
