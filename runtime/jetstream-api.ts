@@ -97,6 +97,13 @@ export async function ifStream<T>(asked: Promise<T>): Promise<T | undefined> {
   }
 }
 
+/** For a reader of one pool: the watch of the streams says once, for all pools, that a stream is gone. */
+export function unlessGone(report: (error: unknown) => void): (error: unknown) => void {
+  return (error) => {
+    if (!isJsError(error, jsErrors.streamNotFound)) report(error);
+  };
+}
+
 /** The stream that has the subject. Undefined if there is none, or none that this user may see. */
 export async function streamOf(bus: Bus, subject: string): Promise<string | undefined> {
   return (await callJs<{ streams: string[] | null }>(bus, "STREAM.NAMES", { subject })).streams?.[0];

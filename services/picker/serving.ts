@@ -11,6 +11,7 @@ import type { Bus } from "../../runtime/bus.ts";
 import { type Clock, systemClock } from "../../runtime/clock.ts";
 import type { Defects } from "../../runtime/defects.ts";
 import { Fault } from "../../runtime/fault.ts";
+import { unlessGone } from "../../runtime/jetstream-api.ts";
 import { JetStreamLedger } from "../../runtime/ledger-jetstream.ts";
 import type { Pulse } from "../../runtime/pulse.ts";
 import type { Responder } from "../../runtime/responder.ts";
@@ -184,7 +185,7 @@ export async function preparePool(pool: string, given: FoldGiven): Promise<Prepa
     },
     onTrouble: (why) => warn(why, "the ledger cannot be read; trying again"),
   });
-  const onTrouble = (error: unknown): void => warn(String(error), "outcomes cannot be followed; trying again");
+  const onTrouble = unlessGone((error) => warn(String(error), "outcomes cannot be followed; trying again"));
   // Read before the ledger, so that the ledger has it. With another key it cannot be read. The check of the ledger
   // reports that more clearly.
   const read = await picker.witnesses.of(pool).catch((error: Error) => error);
@@ -210,7 +211,7 @@ export async function preparePool(pool: string, given: FoldGiven): Promise<Prepa
   const finishing = new AbortController();
   const follow = async (stopping: AbortSignal): Promise<void> => {
     candidates = new Candidates(fold.state);
-    const onTrouble = (error: unknown): void => warn(String(error), "the pool cannot be followed; trying again");
+    const onTrouble = unlessGone((error) => warn(String(error), "the pool cannot be followed; trying again"));
     const followed = { fold, ledger, candidates, news: picker.ledgers, onTrouble };
     await followOn(followed, AbortSignal.any([stopping, finishing.signal]));
   };

@@ -74,8 +74,10 @@ test("changes existing streams at the start: none is compressed, and a bound is 
 });
 
 test("makes the stream of outcomes again, with all of its settings, and follows it", async () => {
+  logged.length = 0;
   await callJs(bus, `STREAM.DELETE.${outcomesStream}`);
   await eventually(async () => expect(await config(outcomesStream)).toMatchObject({ discard: "old" }));
+  expect(logged.filter((line) => line.stream !== outcomesStream)).toEqual([]); // None for each pool.
   // The server keeps ids in memory for the window: with its default, two minutes, a flood of them fills the memory.
   await change(outcomesStream, { max_msg_size: 10, max_msgs: 1, duplicate_window: 120e9 });
   const bounds = { max_msg_size: outcomesMessageBytesMax, max_msgs: -1, duplicate_window: 1e9 };
