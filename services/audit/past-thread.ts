@@ -15,7 +15,7 @@ import { type Explanation, explainMoment, explainProxy } from "./explain/explain
 import { stateAt } from "./history.ts";
 import type { Moment } from "./moment.ts";
 import { pageOf } from "./past-page.ts";
-import { futureMs, Pasts, retryAfterMs } from "./pasts.ts";
+import { Pasts, retryAfterMs, Turns } from "./pasts.ts";
 import type { LedgerSource } from "./source.ts";
 import { NoLedger, streamSourceOn } from "./stream-source.ts";
 
@@ -37,33 +37,46 @@ export type PastQuestion = { pool: string; user: string } & (
 );
 
 /** A story, or the refusal to tell it. */
-type Told = { mark: { sequence: number }; answer: object };
+type Told = { answer: object };
 type Telling = Moment & Pick<z.infer<typeof explainRequestSchema>, "proxyId" | "forMs">;
 
 const { natsUrl, caFile, folder, archiveFolder } = workerData as PastSettings; // As service.ts passes it.
 const archive = new Archive(archiveFolder);
 let opened: Promise<Bus> | undefined;
 
-const lastSequence = async (pool: string): Promise<number | undefined> =>
-  (await (await streamSourceOn(await ledger(), pool)).last())?.seq;
+/** States are kept for the next pages of a list. */
+const statesKeptMax = 2;
+/** Stories are kept until the caller that was told to retry comes back. Later commits may add sentences to them. */
+const storiesKept = { max: 16, ms: 30_000 };
+/** Clocks may differ by this much. */
+const futureMs = 60_000;
+const turns = new Turns();
 const pasts = new Pasts({
+  turns,
   async fold(pool, moment) {
     const { source, checkpoints } = await reading(pool, moment);
     return stateAt(source, moment, { checkpoints });
   },
-  lastSequence,
+  /** False if a commit since then may belong before the moment. */
+  async isCurrent({ mark }, { pool, moment }) {
+    if ("sequence" in moment) return mark.sequence === moment.sequence;
+    const last = await (await streamSourceOn(await ledger(), pool)).last();
+    return last?.seq === mark.sequence || moment.at < Date.now() - futureMs;
+  },
+  keptMax: statesKeptMax,
 });
 const stories = new Pasts<Told, Telling>({
+  turns,
   async fold(pool, { proxyId, forMs, ...at }) {
     const { source, checkpoints } = await reading(pool, at);
-    const sequence = "sequence" in at ? at.sequence : ((await source.last())?.seq ?? 0);
     const told =
       proxyId === undefined
         ? await explainMoment(source, at, { checkpoints, forMs })
         : await explainProxy(source, proxyId, { at, checkpoints });
-    return { mark: { sequence }, answer: isRefusal(told) ? told : shown(told) };
+    return { answer: isRefusal(told) ? told : shown(told) };
   },
-  lastSequence,
+  isCurrent: (_story, { ageMs }) => ageMs < storiesKept.ms,
+  keptMax: storiesKept.max,
 });
 
 async function reading(pool: string, moment: Moment): Promise<{ source: LedgerSource; checkpoints: Checkpoints }> {

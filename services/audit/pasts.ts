@@ -1,5 +1,6 @@
-// States of the past, or what is made of them, for questions. One is folded at a time, because a fold takes a whole core. A long fold goes on
-// after its caller was told to retry, and saves checkpoints, so the next answer is fast.
+// States of the past, or what is made of them, for questions. One is folded at a time, because a fold takes a whole core
+// and the memory of a state. A long fold goes on after its caller was told to retry, and saves checkpoints, so the next
+// answer is fast.
 import { overloaded, type Refusal, refuse } from "../../protocol/refusal.ts";
 import type { Past } from "./history.ts";
 import type { Moment } from "./moment.ts";
@@ -11,26 +12,35 @@ export const retryAfterMs = 2000;
 const foldsMax = { all: 16, user: 4 };
 /** The most pages that are being filled or wait for it. */
 const pagesMax = { all: 100, user: 25 };
-/** The states of the last answers are kept for the next pages of a list. */
-const keptMax = 2;
-/** Clocks may differ by this much. */
-export const futureMs = 60_000;
-
 export interface PastPorts<Kept, Asked> {
   /** The pool's state at a moment, or what is made of it. */
   fold(pool: string, moment: Asked): Promise<Kept>;
-  /** Of the pool's ledger. */
-  lastSequence(pool: string): Promise<number | undefined>;
+  /** Whether the answer that is kept is still right. @param ageMs how long it has been kept. */
+  isCurrent(kept: Kept, asked: { pool: string; moment: Asked; ageMs: number }): boolean | Promise<boolean>;
+  /** How many of the last answers are kept. */
+  keptMax: number;
+  /** All folds of the process. */
+  turns: Turns;
 }
 
-export class Pasts<Kept extends { mark: { sequence: number } } = Past, Asked extends Moment = Moment> {
+/** One piece of work after the other. */
+export class Turns {
+  #last: Promise<unknown> = Promise.resolve();
+
+  next<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#last.then(work);
+    this.#last = done.catch(() => {}); // Reported to the caller.
+    return done;
+  }
+}
+
+export class Pasts<Kept = Past, Asked extends Moment = Moment> {
   readonly #ports: PastPorts<Kept, Asked>;
   readonly #folds = new Map<string, { user: string; past: Promise<Kept> }>();
-  readonly #kept = new Map<string, Kept>();
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #kept = new Map<string, { value: Kept; since: number }>();
   /** The user of each page that is being filled or waits for it. */
   readonly #pages: string[] = [];
-  #lastPage: Promise<unknown> = Promise.resolve();
+  readonly #pageTurns = new Turns();
 
   constructor(ports: PastPorts<Kept, Asked>) {
     this.#ports = ports;
@@ -40,7 +50,8 @@ export class Pasts<Kept extends { mark: { sequence: number } } = Past, Asked ext
   async at(pool: string, moment: Asked, user: string): Promise<Kept | Refusal> {
     const key = `${pool} ${JSON.stringify(moment)}`;
     const kept = this.#kept.get(key);
-    if (kept !== undefined && (await this.#isPast(pool, kept, moment))) return kept;
+    const ageMs = performance.now() - (kept?.since ?? 0);
+    if (kept !== undefined && (await this.#ports.isCurrent(kept.value, { pool, moment, ageMs }))) return kept.value;
     const known = this.#folds.get(key)?.past;
     if (known !== undefined) return inTime(known);
     const users = [...this.#folds.values()].map((fold) => fold.user);
@@ -54,14 +65,11 @@ export class Pasts<Kept extends { mark: { sequence: number } } = Past, Asked ext
     const refusal = tooMany(this.#pages, user, { max: pagesMax, what: "pages are being filled" });
     if (refusal !== undefined) return refusal;
     this.#pages.push(user);
-    const page = this.#lastPage.then(fill).finally(() => this.#pages.splice(this.#pages.indexOf(user), 1));
-    this.#lastPage = page.catch(() => {}); // Reported to the caller.
-    return page;
+    return this.#pageTurns.next(fill).finally(() => this.#pages.splice(this.#pages.indexOf(user), 1));
   }
 
   #begin(key: string, pool: string, moment: Asked, user: string): Promise<Kept | Refusal> {
-    const past = this.#last.then(() => this.#ports.fold(pool, moment));
-    this.#last = past.catch(() => {});
+    const past = this.#ports.turns.next(() => this.#ports.fold(pool, moment));
     this.#folds.set(key, { user, past });
     past
       .then((folded) => this.#keep(key, folded))
@@ -70,16 +78,11 @@ export class Pasts<Kept extends { mark: { sequence: number } } = Past, Asked ext
     return inTime(past);
   }
 
-  /** False if a commit since then may belong before the moment. */
-  async #isPast(pool: string, past: Kept, moment: Asked): Promise<boolean> {
-    if ("sequence" in moment) return past.mark.sequence === moment.sequence;
-    return (await this.#ports.lastSequence(pool)) === past.mark.sequence || moment.at < Date.now() - futureMs;
-  }
-
-  #keep(key: string, past: Kept): void {
-    this.#kept.set(key, past);
+  #keep(key: string, value: Kept): void {
+    this.#kept.delete(key);
+    this.#kept.set(key, { value, since: performance.now() });
     for (const oldest of this.#kept.keys()) {
-      if (this.#kept.size <= keptMax) return;
+      if (this.#kept.size <= this.#ports.keptMax) return;
       this.#kept.delete(oldest);
     }
   }

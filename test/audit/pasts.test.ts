@@ -1,7 +1,8 @@
 // How many questions about the past are answered at the same time.
 import { expect, test } from "vitest";
 import type { Past } from "../../services/audit/history.ts";
-import { Pasts } from "../../services/audit/pasts.ts";
+import type { Moment } from "../../services/audit/moment.ts";
+import { Pasts, Turns } from "../../services/audit/pasts.ts";
 import { PoolState } from "../../state-machines/fold/state.ts";
 
 const past = (sequence: number): Past => ({
@@ -13,15 +14,18 @@ const past = (sequence: number): Past => ({
 function pasts() {
   const ends: (() => void)[] = [];
   const folded: string[] = [];
-  const pasts = new Pasts({
-    async fold(pool, moment) {
+  const turns = new Turns();
+  const ports = {
+    turns,
+    keptMax: 2,
+    isCurrent: () => false,
+    async fold(pool: string, moment: Moment) {
       folded.push(pool);
       await new Promise<void>((resolve) => ends.push(resolve));
       return past("sequence" in moment ? moment.sequence : 0);
     },
-    lastSequence: async () => 100,
-  });
-  return { pasts, ends, folded };
+  };
+  return { pasts: new Pasts(ports), others: new Pasts(ports), ends, folded };
 }
 
 test("folds at most four moments of one user at the same time, and sixteen of all", async () => {
@@ -48,6 +52,29 @@ test("folds at most four moments of one user at the same time, and sixteen of al
   void states.at("shop", { sequence: 5 }, "ann");
   await new Promise((resolve) => setImmediate(resolve));
   expect(folded).toHaveLength(5);
+});
+
+test("folds one moment at a time, whether a state or a story is made of it", async () => {
+  const { pasts: states, others, ends, folded } = pasts();
+  const both = [states.at("shop", { sequence: 1 }, "ann"), others.at("market", { sequence: 1 }, "bob")];
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(folded).toEqual(["shop"]);
+  ends[0]?.();
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(folded).toEqual(["shop", "market"]);
+  ends[1]?.();
+  await Promise.all(both);
+});
+
+test("folds again when the answer that is kept is no longer right", async () => {
+  let isRight = true;
+  let folds = 0;
+  const fold = async (): Promise<number> => ++folds;
+  const states = new Pasts({ turns: new Turns(), keptMax: 2, isCurrent: () => isRight, fold });
+  const ask = () => states.at("shop", { at: 1 }, "ann");
+  expect([await ask(), await ask()]).toEqual([1, 1]);
+  isRight = false;
+  expect(await ask()).toBe(2);
 });
 
 test("lets at most 25 pages of one user wait, and a hundred of all", async () => {
