@@ -1,5 +1,6 @@
 // Logins: the users file of a NATS server, and the URL of one of its users. A URL with a login that is not in that file
 // does not change. Neither does the URL of a server without a users file.
+import { createHmac } from "node:crypto";
 import { join } from "node:path";
 import { accounts, isUserRole, rightsFor, roles, rolesOfLogins, streamAccounts } from "../protocol/rights.ts";
 import type { UserRole } from "../protocol/verbs.ts";
@@ -37,14 +38,20 @@ export function userOfKeys(config: Config): (key: string) => KeyUser | undefined
   };
 }
 
-/** Finds a user with a key by its name, as the users file has it now. */
-export function usersByName(config: Config): (name: string) => (KeyUser & { keyHash: string }) | undefined {
+/**
+ * Finds a user with a key by its name, as the users file has it now. The users files of other services have the hashes
+ * of the keys, too. But only the API's has the password of its own login.
+ */
+export function usersByName(config: Config): (name: string) => (KeyUser & { signingKey: string }) | undefined {
   const current = currentUsers(usersFileOf(config));
   return (name) => {
-    const user = current().find((each) => each.name === name);
+    const users = current();
+    const user = users.find((each) => each.name === name);
+    const secret = users.find((each) => each.name === "http")?.password;
     const role = user && roleOf(user);
-    if (user?.keyHash === undefined || role === undefined) return undefined;
-    return { name, role, pools: user.pools, keyHash: user.keyHash };
+    if (user?.keyHash === undefined || role === undefined || secret === undefined) return undefined;
+    const signingKey = createHmac("sha256", secret).update(user.keyHash).digest("hex");
+    return { name, role, pools: user.pools, signingKey };
   };
 }
 

@@ -1,6 +1,7 @@
 // The session of a browser: a cookie that names a user and an end, signed. It is kept nowhere, so every API process can
 // read it, and a restart ends no session. It is signed under the hash of the user's key: with a new key, or without the
-// user, it is invalid at once. The key itself is not in it, because browsers send a cookie to every port of a host.
+// user, it is invalid at once. Other services have these hashes, too, so a secret of the API goes into the signature.
+// The key itself is not in the cookie, because browsers send a cookie to every port of a host.
 import { createHmac, timingSafeEqual } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
 import type { UserRole } from "../../protocol/verbs.ts";
@@ -16,20 +17,20 @@ export interface HttpUser {
   pools?: readonly string[] | undefined;
 }
 
-/** A user, and the hash of its key. */
-export type NamedUser = HttpUser & { name: string; keyHash: string };
+/** A user, and the secret that signs its sessions. It changes with the user's key. */
+export type NamedUser = HttpUser & { name: string; signingKey: string };
 
 /** Attributes of the cookie. Scripts cannot read it, and no page of another site can send it. */
 const attributes = "Path=/; HttpOnly; SameSite=Strict";
 
 /** @param given.host as the request names it. @param given.isSecure the browser speaks TLS. */
 export function sessionCookie(
-  user: Pick<NamedUser, "name" | "keyHash">,
+  user: Pick<NamedUser, "name" | "signingKey">,
   { until, host, isSecure }: { until: number; host: string | undefined; isSecure: boolean },
 ): string {
   const claim = `${Buffer.from(user.name).toString("base64url")}.${until}`;
   const seconds = Math.floor(sessionMs / 1000);
-  const value = `${claim}.${signature(claim, user.keyHash)}`;
+  const value = `${claim}.${signature(claim, user.signingKey)}`;
   return `${cookieName(host)}=${value}; ${attributes}; Max-Age=${seconds}${isSecure ? "; Secure" : ""}`;
 }
 
@@ -53,13 +54,13 @@ export function sessionIn(
     /^(([\w-]+)\.(\d{1,15}))\.([\w-]+)$/.exec(sent.slice(name.length)) ?? [];
   const found = owner === "" ? undefined : userNamed(Buffer.from(owner, "base64url").toString());
   if (found === undefined || now >= Number(until)) return {};
-  const { keyHash, ...user } = found;
-  const [ours, theirs] = [Buffer.from(signature(claim, keyHash)), Buffer.from(signed)];
+  const { signingKey, ...user } = found;
+  const [ours, theirs] = [Buffer.from(signature(claim, signingKey)), Buffer.from(signed)];
   return ours.length === theirs.length && timingSafeEqual(ours, theirs) ? { user } : {};
 }
 
-function signature(claim: string, keyHash: string): string {
-  return createHmac("sha256", keyHash).update(`remuda session ${claim}`).digest("base64url");
+function signature(claim: string, signingKey: string): string {
+  return createHmac("sha256", signingKey).update(`remuda session ${claim}`).digest("base64url");
 }
 
 /** Browsers do not separate cookies by port, and several services may run on one host. */
