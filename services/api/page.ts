@@ -10,13 +10,13 @@ import type { Api } from "./request.ts";
 
 const folder = fileURLToPath(new URL("../../web/", import.meta.url));
 
-/** The modules of the page's import map: which file of which package. */
-const modules: Readonly<Record<string, [beside: string, file: string]>> = {
+/** The modules of the page's import map: which file of which package; `by`: the package that depends on that one. */
+const modules: Readonly<Record<string, [beside: string, file: string, by?: string]>> = {
   "preact.js": ["preact", "preact.mjs"],
   "hooks.js": ["preact/hooks", "hooks.mjs"],
   "htm.js": ["htm", "htm.mjs"],
   "htm-preact.js": ["htm/preact", "index.mjs"],
-  "signals-core.js": ["@preact/signals-core", "signals-core.mjs"],
+  "signals-core.js": ["@preact/signals-core", "signals-core.mjs", "@preact/signals"],
   "signals.js": ["@preact/signals", "signals.mjs"],
   "uplot.js": ["uplot", "uPlot.esm.js"],
   "uplot.css": ["uplot", "uPlot.min.css"],
@@ -57,13 +57,15 @@ interface Page {
 }
 
 function readPage(): Page {
-  const { resolve } = createRequire(import.meta.url);
+  const here = createRequire(import.meta.url);
   const files = new Map<string, PageFile>();
   for (const name of readdirSync(folder)) {
     if (extname(name) in types) files.set(name, fileAt(join(folder, name), name));
   }
-  for (const [name, [beside, file]] of Object.entries(modules))
+  for (const [name, [beside, file, by]] of Object.entries(modules)) {
+    const { resolve } = by === undefined ? here : createRequire(here.resolve(by));
     files.set(`modules/${name}`, fileAt(join(dirname(resolve(beside)), file), name));
+  }
   const html = files.get("index.html")?.bytes.toString() ?? "";
   return { files, headers: headersFor(html) };
 }

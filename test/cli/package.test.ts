@@ -28,13 +28,17 @@ beforeAll(() => {
   mkdirSync(join(installed, ".bin"), { recursive: true });
   execFileSync("tar", ["xzf", join(folder, pack(".", folder)), "-C", installed]);
   renameSync(join(installed, "package"), join(installed, "remuda"));
-  const { bin } = JSON.parse(readFileSync(join(installed, "remuda/package.json"), "utf8")) as {
+  const { bin, dependencies } = JSON.parse(readFileSync(join(installed, "remuda/package.json"), "utf8")) as {
     bin: { remuda: string };
+    dependencies: Record<string, string>;
   };
   chmodSync(join(installed, "remuda", bin.remuda), 0o755);
   symlinkSync(join("../remuda", bin.remuda), join(installed, ".bin/remuda"));
-  for (const name of readdirSync(join(root, "node_modules")).filter((each) => !each.startsWith(".")))
+  // Only these, as pnpm does: those that they depend on are found from their own places.
+  for (const name of Object.keys(dependencies)) {
+    mkdirSync(dirname(join(installed, name)), { recursive: true });
     symlinkSync(join(root, "node_modules", name), join(installed, name));
+  }
 }, 240_000);
 afterAll(async () => {
   await stopAllRemudas();
