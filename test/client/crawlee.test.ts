@@ -29,6 +29,7 @@ const quick = { maxRequestRetries: 1, sameDomainDelaySecs: 0, sessionPoolOptions
 const configuration = () => new Configuration({ persistStorage: false });
 const open = (...proxies: string[]) =>
   standIn(proxies.length > 0 ? proxies : [`http://127.0.0.1:${proxy.port}`], { uses: 10 });
+const openFor = (leaseMs: number) => standIn([`http://127.0.0.1:${proxy.port}`], { uses: 10, leaseMs });
 
 test("reports each try of a request, by its status and by the session that its handler marks", async () => {
   const { client, outcomes, asked } = open();
@@ -111,6 +112,61 @@ test("reports the code of a failure on the way, and a try that the caller's hook
   expect([outcomes, released]).toEqual([[], [{ leaseId: expect.any(String), used: 0 }]]);
 });
 
+test("follows no redirect after the lease's end", async () => {
+  target.arrived.length = 0;
+  target.plays.set("/crawl/slow-hop", (socket, told) => {
+    setTimeout(() => answer("302 Found", "location: /crawl/slow-hop\r\n")(socket, told), 250);
+  });
+  const { client, outcomes } = openFor(600);
+  const options = { ...quick, maxRequestRetries: 0, requestHandler: () => {} };
+  await new HttpCrawler(client.crawlee(options, { redirects: 9 }), configuration()).run([
+    `${target.url}/crawl/slow-hop`,
+  ]);
+  await client.close();
+  expect(outcomes.length).toBeLessThan(4);
+  expect(target.arrived.length).toBeLessThanOrEqual(outcomes.length);
+});
+
+test("does not count the end of the lease against a proxy that had less than half of it", async () => {
+  target.plays.set("/crawl/hang", () => {});
+  const { client, outcomes } = openFor(2000);
+  const preNavigationHooks = [() => new Promise<void>((resolve) => setTimeout(resolve, 1100))];
+  const options = { ...quick, maxRequestRetries: 0, preNavigationHooks, requestHandler: () => {} };
+  await new HttpCrawler(client.crawlee(options), configuration()).run([`${target.url}/crawl/hang`]);
+  await client.close();
+  expect(outcomes.map((each) => each.class)).toEqual(["client-abort"]);
+});
+
+test("counts a wait that exceeds Crawlee's own time limit as a timeout", async () => {
+  target.plays.set("/crawl/hang", () => {});
+  const { client, outcomes } = open();
+  const options = { ...quick, maxRequestRetries: 0, navigationTimeoutSecs: 0.5, requestHandler: () => {} };
+  await new HttpCrawler(client.crawlee(options), configuration()).run([`${target.url}/crawl/hang`]);
+  await client.close();
+  expect(outcomes.map((each) => each.class)).toEqual(["timeout"]);
+});
+
+test("a page counts as blocked by the marks of its own handler, not by those of others with its session", async () => {
+  for (const path of ["/crawl/good", "/crawl/bad"]) target.plays.set(path, answer("200 OK"));
+  const { client, outcomes } = open();
+  let marked = (): void => {};
+  const isMarked = new Promise<void>((resolve) => {
+    marked = resolve;
+  });
+  const options = client.crawlee({
+    ...quick,
+    minConcurrency: 2,
+    requestHandler: async ({ request, session }: HttpCrawlingContext) => {
+      if (request.url.endsWith("good")) return isMarked;
+      session?.markBad();
+      marked();
+    },
+  });
+  await new HttpCrawler(options, configuration()).run([`${target.url}/crawl/good`, `${target.url}/crawl/bad`]);
+  await client.close();
+  expect(outcomes.map((each) => each.class).sort()).toEqual(["blocked", "success"]);
+});
+
 test("is a proxy configuration for Crawlee, and names wrong options", async () => {
   const { client } = open();
   const { proxyConfiguration } = client.crawlee({ requestHandler: () => {} });
@@ -120,5 +176,6 @@ test("is a proxy configuration for Crawlee, and names wrong options", async () =
   await expect(newUrl("a")).rejects.toMatchObject({ code: "wrong-options" });
   expect(() => client.crawlee({} as never)).toThrow("requestHandler: is missing");
   expect(() => client.crawlee({ requestHandler: () => {} }, { redirects: 21 })).toThrow("redirects: must be");
+  expect(() => client.crawlee({ requestHandler: () => {}, httpClient: {} })).toThrow("httpClient: only Crawlee's own");
   await client.close();
 });
