@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from remuda_client import Client, Lease, RemudaFault, RemudaRefusal, verdict_of
 from remuda_client.outcome import answer_fields, with_word
 from scrapy import signals
+from scrapy.exceptions import IgnoreRequest
 from scrapy.utils.defer import maybe_deferred_to_future
 from twisted.internet import defer, task, threads
 from twisted.internet.defer import Deferred
@@ -24,6 +25,8 @@ DELAYING = ("pool-exhausted", "overloaded", "unavailable", "token-unavailable")
 DELAY_S = 1.0
 DELAY_S_MIN = 0.05
 DELAY_S_MAX = 5.0
+#: How long a request is delayed after its spider has begun to close. Scrapy waits for it.
+CLOSING_S = 30.0
 THREADS_MIN = 32
 #: Scrapy makes a redirect of these by itself. The spider never sees them.
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -191,6 +194,7 @@ class RemudaMiddleware:
             self._repeat_nothing()
         # One requestId for all of them: a request that got no answer may have been granted.
         asked = {**self._common, "target": target, "wait": 0.0, "request_id": str(uuid.uuid4()), **options}
+        give_up: Optional[float] = None
         while True:
             try:
                 lease: Lease = await maybe_deferred_to_future(threads.deferToThread(self.client.lease, **asked))
@@ -200,9 +204,20 @@ class RemudaMiddleware:
                 if refusal.code not in (*DELAYING, "no-connection", "no-answer"):
                     raise
                 pause = getattr(refusal, "retry_after", None) or DELAY_S
+            if self._is_closing():
+                give_up = give_up or time.monotonic() + CLOSING_S
+                if time.monotonic() >= give_up:
+                    raise IgnoreRequest("The spider closes, and no proxy can be leased.")
             self.stats.inc_value("remuda/delayed")
             pause = max(DELAY_S_MIN, min(pause, DELAY_S_MAX))
             await maybe_deferred_to_future(task.deferLater(reactor, pause, lambda: None))
+
+
+    def _is_closing(self) -> bool:
+        """Scrapy has no signal for it: `spider_closed` comes only when no request is under way any more."""
+        engine = self._crawler.engine
+        slot = getattr(engine, "slot", None) or getattr(engine, "_slot", None)  # Its name changed in Scrapy 2.13.
+        return not engine.running or getattr(slot, "closing", None) is not None
 
 
 class _Headers:
