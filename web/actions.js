@@ -11,13 +11,13 @@ import { countOf } from "./words.js";
 const acts = {
   rest: {
     label: "Rest",
-    done: "rest now",
+    done: "resting now",
     text: "They are not leased until the rest (cooldown) is over. Open leases stay valid.",
   },
-  revive: { label: "Revive", done: "are revived", text: "Their rest (cooldown) ends now." },
+  revive: { label: "Revive", done: "revived", text: "Their rest (cooldown) ends now." },
   retire: {
     label: "Retire",
-    done: "are retired",
+    done: "retired",
     text: "They leave the pool until they are added again. Open leases stay valid.",
   },
 };
@@ -39,11 +39,12 @@ export function Actions({ pool, ids, onDone }) {
 
 /** @param {{act: Act, pool: string, ids: string[], name: string, onDone: (said: string) => void}} props */
 export function ActButton({ act, pool, ids, name, onDone }) {
-  const [isOpen, setOpen] = useState(false);
-  return html`<button aria-label=${`${acts[act].label} ${name}`} disabled=${ids.length === 0} onClick=${() => setOpen(true)}>
+  // The proxy's state may change while the dialog is open, and the button with it. The dialog must not.
+  const [opened, setOpened] = useState(/** @type {Act | undefined} */ (undefined));
+  return html`<button aria-label=${`${acts[act].label} ${name}`} disabled=${ids.length === 0} onClick=${() => setOpened(act)}>
       ${acts[act].label}
     </button>
-    ${isOpen && html`<${Dialog} act=${act} pool=${pool} ids=${ids} name=${name} onDone=${onDone} onClose=${() => setOpen(false)} />`}`;
+    ${opened && html`<${Dialog} act=${opened} pool=${pool} ids=${ids} name=${name} onDone=${onDone} onClose=${() => setOpened(undefined)} />`}`;
 }
 
 /** @param {{act: Act, pool: string, ids: string[], name: string, onDone: (said: string) => void, onClose: () => void}} props */

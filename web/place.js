@@ -3,6 +3,16 @@ import { signal } from "@preact/signals";
 
 /** @typedef {Readonly<Record<string, string>>} Place */
 
+/**
+ * These values become parts of commands, which are copied into a shell. Anybody may have written the URL.
+ * @type {ReadonlyMap<string, RegExp>}
+ */
+const forms = new Map([
+  ["pool", /^[a-z0-9][a-z0-9-]{0,62}$/],
+  ["proxy", /^\w[\w-]{0,127}$/],
+  ["at", /^\d{1,15}$/],
+]);
+
 /** @type {import("@preact/signals").Signal<Place>} */
 export const place = signal(placeIn(location.search));
 
@@ -10,9 +20,10 @@ addEventListener("popstate", () => {
   place.value = placeIn(location.search);
 });
 
-/** @param {string} search @returns {Place} */
-function placeIn(search) {
-  return Object.fromEntries(new URLSearchParams(search));
+/** @param {string} search values of another form are left out @returns {Place} */
+export function placeIn(search) {
+  const given = [...new URLSearchParams(search)];
+  return Object.fromEntries(given.filter(([name, value]) => forms.get(name)?.test(value) ?? true));
 }
 
 /** @param {Place} to Empty values are left out. */

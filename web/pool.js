@@ -88,8 +88,8 @@ function Time({ pool, at, openedAt }) {
     setWanted(Number(/** @type {HTMLInputElement} */ (event.currentTarget).value));
   /** @param {Event} event */
   const setLocal = (event) => {
-    const text = /** @type {HTMLInputElement} */ (event.currentTarget).value;
-    if (text !== "") setWanted(new Date(text).getTime());
+    const time = new Date(/** @type {HTMLInputElement} */ (event.currentTarget).value).getTime();
+    if (!Number.isNaN(time)) setWanted(time); // It may be empty, or have a year of five digits.
   };
   /** @param {Event} event */
   const submit = (event) => {

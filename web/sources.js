@@ -34,7 +34,7 @@ function SourceCard({ source: { name, kind, everyMs, proxies, last, trouble, nex
       ${
         last &&
         html`<div><dt>Last read</dt><dd>${clock(last.at)}</dd></div>
-          <div><dt>It added, retired, rejected</dt><dd>${[last.added, last.retired, last.rejected].map(number).join(", ")}</dd></div>`
+          <div><dt>Added, retired, rejected</dt><dd>${[last.added, last.retired, last.rejected].map(number).join(", ")}</dd></div>`
       }
       ${nextAt !== undefined && html`<div><dt>Next</dt><dd>${clock(nextAt)}</dd></div>`}
     </dl>

@@ -1,5 +1,6 @@
 // The story of a proxy, or of a minute of a pool, in sentences. The service tells them from the ledger.
 import { html } from "htm/preact";
+import { useState } from "preact/hooks";
 import { ActButton } from "./actions.js";
 import { call, mayChange, pathOf } from "./api.js";
 import { useLive } from "./live.js";
@@ -29,11 +30,11 @@ export function ProxyView() {
       </div>`
     }
     ${
-      // It is told anew when the proxy's state changes.
+      // It is told anew when a rest begins or ends, but not for each lease, because the whole ledger is read for it.
       (value || isStill) &&
       html`<${Story} pool=${pool} query=${isStill ? `proxyId=${id}&at=${at}` : `proxyId=${id}&sequence=${value?.sequence}`}
         command=${`npx remuda audit explain ${id}${isStill ? ` --at ${at}` : ""} --pool ${pool}`}
-        key=${isStill ? at : `${value?.proxy.state} ${value?.proxy.epoch}`} />`
+        key=${isStill ? at : `${value?.proxy.state.replace("in-use", "available")} ${value?.proxy.epoch}`} />`
     }
   </main>`;
 }
@@ -104,7 +105,7 @@ function Back({ pool, at }) {
 
 /** @param {{pool: string, query: string, command: string}} props */
 function Story({ pool, query, command }) {
-  const path = `${pathOf(pool)}/explain?${query}`;
+  const [path] = useState(`${pathOf(pool)}/explain?${query}`); // The query changes with each commit.
   const { value, error } = useLive(pool, () => call(`GET ${path}`), "", { isStill: true });
   return html`<section class="card story" aria-labelledby="story-title">
     <h2 id="story-title">What happened</h2>

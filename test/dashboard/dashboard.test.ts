@@ -132,7 +132,7 @@ test(
     await ours.getByLabel("Select all of this page").check();
     await ours.getByRole("button", { name: "Revive 3 proxies" }).click();
     await ours.getByRole("dialog").getByRole("button", { name: "Revive" }).click();
-    await ours.getByText("3 proxies: are revived.").waitFor();
+    await ours.getByText("3 proxies: revived.").waitFor();
     await theirs.getByText("No proxy matches.").waitFor();
   },
 );
