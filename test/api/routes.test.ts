@@ -313,12 +313,13 @@ describe("the service itself", () => {
         ...["rest", "revive"].map((verb) => `POST /v1/pools/{pool}/proxies/{id}/${verb}`),
         "GET /v1/pools",
         ...["PUT", "GET", "PATCH", "DELETE"].map((method) => `${method} /v1/pools/{pool}`),
-        ...["stats", "events"].map((what) => `GET /v1/pools/{pool}/${what}`),
+        ...["stats", "events", "explain"].map((what) => `GET /v1/pools/{pool}/${what}`),
         ...["policy/reset", "token", "token/reject"].map((what) => `POST /v1/pools/{pool}/${what}`),
         "GET /v1/pools/{pool}/sources",
         ...["PUT", "DELETE"].map((method) => `${method} /v1/pools/{pool}/sources/{name}`),
         "POST /v1/pools/{pool}/sources/{name}/read",
         ...["/livez", "/readyz", "/metrics"].map((path) => `GET ${path}`),
+        ...["POST", "GET", "DELETE"].map((method) => `${method} /v1/login`),
       ].sort(),
     );
     const text = JSON.stringify(body);
