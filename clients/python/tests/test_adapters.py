@@ -181,6 +181,43 @@ class Adapters(unittest.TestCase):
         self.assertEqual(wire.arrived.qsize(), 0)
         self.assertEqual(len(service.outcomes), 1)
 
+    def test_a_task_that_is_cancelled_again_and_again_still_reports(self):
+        wire = Wire(self, end=b"never")
+
+        async def cancels(get):
+            client, service = self.async_client(wire.url)
+            ready = service.run
+
+            async def slow(asking):
+                await asyncio.sleep(0.02)
+                return await ready(asking)
+
+            service.run = slow
+            task = asyncio.ensure_future(get(client))
+            while service.granted == 0:
+                await asyncio.sleep(0)
+            while not task.done():
+                task.cancel()
+                await asyncio.sleep(0)
+            for _ in range(500):
+                if service.outcomes:
+                    break
+                await asyncio.sleep(0.02)
+            self.assertEqual([each["reason"] for each in service.outcomes], ["client-abort"])
+
+        async def with_httpx(client):
+            async with httpx.AsyncClient(transport=AsyncRemudaTransport(client), trust_env=False) as session:
+                await session.get(URL)
+
+        async def with_aiohttp(client):
+            async with aiohttp.ClientSession() as session:
+                async with for_aiohttp.request(session, client, "GET", URL):
+                    pass
+
+        for get in (with_httpx, with_aiohttp):
+            with self.subTest(get.__name__):
+                asyncio.run(cancels(get))
+
     def test_a_body_that_streams_is_not_sent_again(self):
         for name, put in (("requests", self.put_with_requests), ("aiohttp", self.put_with_aiohttp)):
             with self.subTest(name):

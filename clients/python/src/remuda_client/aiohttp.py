@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import Any, AsyncIterator, Callable, Dict, Mapping, Optional, Tuple
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -124,4 +125,5 @@ def proxy_of(lease: AsyncLease) -> "Tuple[str, Optional[aiohttp.BasicAuth]]":
 
 async def _run(client: AsyncClient, asking: Optional[Asking]) -> None:
     if asking is not None:
-        await client._service.run(asking)  # The same package.
+        # A task that is cancelled must still report. anyio cancels it anew at each step.
+        await asyncio.shield(client._service.run(asking))  # The same package.

@@ -5,6 +5,7 @@ Each request, redirect and try is one use. Connections through a proxy are kept 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Iterator, Optional, Tuple
@@ -203,7 +204,8 @@ class AsyncRemudaTransport(_Common, httpx.AsyncBaseTransport):
 
     async def _run(self, asking: Optional[Asking]) -> None:
         if asking is not None:
-            await self._client._service.run(asking)  # The same package.
+            # A task that is cancelled must still report. anyio cancels it anew at each step.
+            await asyncio.shield(self._client._service.run(asking))  # The same package.
 
     async def _give(self, url: str) -> None:
         for old in self._kept.give(url):
