@@ -69,6 +69,7 @@ class Observer implements Handler {
   }
 
   onComplete(trailers: string[] | null): void {
+    this.#controller.rawTrailers = trailers as unknown as Buffer[] | null; // As undici gives them. Its two types differ.
     this.#handler.onResponseEnd?.(this.#controller, named(trailers ?? []));
   }
 

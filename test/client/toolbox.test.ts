@@ -150,6 +150,25 @@ test("undici's other functions take the dispatcher, and an upgrade is refused be
   expect(outcomes.map(({ status }) => status)).toEqual([200, 200]);
 });
 
+test("the dispatcher gives a handler with a controller the trailers in both forms", async () => {
+  const head = "HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n";
+  target.plays.set("/trailers", (socket) => void socket.write(`${head}0\r\nX-Sum: 1\r\n\r\n`));
+  const { client } = open();
+  const told = await new Promise((resolve, reject) => {
+    client.dispatcher().dispatch(
+      { origin: target.url, path: "/trailers", method: "GET" },
+      {
+        onRequestStart: () => {},
+        onResponseEnd: ({ rawTrailers }, trailers) =>
+          resolve([[rawTrailers ?? []].flat().map(String), { ...trailers }]),
+        onResponseError: (_, error) => reject(error),
+      },
+    );
+  });
+  await client.close();
+  expect(told).toEqual([["X-Sum", "1"], { "x-sum": "1" }]);
+});
+
 test("the dispatcher refuses a request without a target before it takes a lease", async () => {
   const { client, asked } = open();
   const dispatcher = client.dispatcher();
