@@ -5,6 +5,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { isRefusal } from "../../protocol/refusal.ts";
 import { explainLease, explainMoment, explainProxy } from "../../services/audit/explain/explain.ts";
+import { trailOf } from "../../services/audit/explain/trail.ts";
 import { verify } from "../../services/audit/verify.ts";
 import { sourceOf } from "./ledgers.ts";
 import { proxyId, Script } from "./scripted.ts";
@@ -228,6 +229,14 @@ describe("the story of", () => {
     if (process.env["REMUDA_WRITE_TRANSCRIPTS"] === "1") writeFileSync(file, transcript);
     expect(transcript).toBe(readFileSync(file, "utf8"));
   });
+});
+
+test("keeps the whole commits of few steps, because thousands of steps are kept", async () => {
+  const { script, about } = scenarios["backoff"]?.play() ?? {};
+  const source = sourceOf(script?.commits ?? []);
+  const { before } = await trailOf(source, about ?? "", { to: undefined });
+  const kept = before.filter(({ commit }) => commit !== undefined).map(({ event }) => event.type);
+  expect([before.length > 2 * kept.length, kept]).toEqual([true, ["RestBegan", "RestBegan"]]);
 });
 
 test("refuses a name that is not in the ledger with its code", async () => {

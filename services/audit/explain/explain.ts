@@ -18,7 +18,7 @@ import type { Entry, LedgerSource } from "../source.ts";
 import { leaseStory } from "./lease-story.ts";
 import { type Around, momentStory } from "./moment-story.ts";
 import { proxyStory } from "./proxy-story.ts";
-import { type Step, type Trail, trailOf } from "./trail.ts";
+import { type Granted, type Trail, trailOf } from "./trail.ts";
 
 export interface ExplainAsked {
   /** For a proxy: the moment. Absent: at the end. */
@@ -82,7 +82,7 @@ export async function explainLease(
 ): Promise<Explanation | Unknown> {
   const trail = await trailOf(source, id, { to: undefined, onProgress: asked.onProgress });
   const granted = trail.before.find(
-    (step): step is Step & { event: LeaseGranted } => step.event.type === "LeaseGranted",
+    (step): step is Granted => step.event.type === "LeaseGranted" && step.commit !== undefined,
   );
   if (granted === undefined) return refuse("unknown-lease", `No lease ${id} was granted in this ledger.`);
   const { state } = await stateAt(source, granted.sequence === 0 ? undefined : { sequence: granted.sequence - 1 }, {

@@ -9,7 +9,7 @@ import { rankBefore } from "../../../state-machines/candidates/group.ts";
 import { strategies } from "../../../state-machines/candidates/strategies.ts";
 import type { PoolState, Proxy } from "../../../state-machines/fold/state.ts";
 import { isFree, takenOf } from "./proxy-story.ts";
-import type { Step, Trail } from "./trail.ts";
+import type { Granted, Trail } from "./trail.ts";
 import { listed, requested, used } from "./words.ts";
 
 const rankedTold = 5;
@@ -23,7 +23,7 @@ const whys = {
 } as const;
 
 /** @param state just before the grant. */
-export function leaseStory(state: PoolState, granted: Step & { event: LeaseGranted }, trail: Trail): string[] {
+export function leaseStory(state: PoolState, granted: Granted, trail: Trail): string[] {
   const { event, at, n } = granted;
   const proxy = state.proxies.get(event.proxyId);
   const { policy } = state.rules;

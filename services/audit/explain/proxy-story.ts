@@ -81,7 +81,8 @@ function failuresFor(rest: Step, before: readonly Step[]): number[] {
 /** The outcome in the same commit that caused the rest. */
 function causeOf({ commit, place, event }: Step & { event: RestBegan }): UseReported | undefined {
   for (let i = place - 1; i >= 0; i--) {
-    const each = commit.events[i] as Event;
+    const each = commit?.events[i] as Event | undefined;
+    if (each === undefined) return undefined;
     if (each.type === "UseReported" && each.proxyId === event.proxyId) return each;
     if (each.type !== "LeaseClosed" && each.type !== "RestBegan") return undefined;
   }

@@ -2,6 +2,7 @@
 // the other commits need not be decoded. It is bounded: only the last part of a long trail is kept.
 import type { CommitEnvelope } from "../../../events/commit.ts";
 import type { Event } from "../../../events/event.ts";
+import type { LeaseGranted } from "../../../events/lease.ts";
 import { defaultPolicy, type Policy } from "../../../events/policy.ts";
 import { decoded, placeOf } from "../history.ts";
 import { isAfter, type Moment } from "../moment.ts";
@@ -14,11 +15,14 @@ export interface Step {
   /** Of the event in its commit. */
   place: number;
   event: Event;
-  /** The commit that holds it. */
-  commit: CommitEnvelope;
+  /** The commit that holds it, if it is the grant of the lease in question or a rest that began. All need much memory. */
+  commit: CommitEnvelope | undefined;
   /** The policy in force then. */
   policy: Policy;
 }
+
+/** The grant of the lease in question. */
+export type Granted = Step & { event: LeaseGranted; commit: CommitEnvelope };
 
 export interface Trail {
   /** Up to the moment, oldest first; only the last part if there are too many. */
@@ -55,7 +59,8 @@ export async function trailOf(
       for (const [i, event] of (commit.events as Event[]).entries()) {
         if (event.type === "PoolOpened" || event.type === "PolicyChanged") policy = event.policy;
         if (!concerns(event, id)) continue;
-        const step = { n: commit.n, sequence: entry.seq, at: commit.at, place: i, event, commit, policy };
+        const kept = isToldWithCommit(event, id) ? commit : undefined;
+        const step = { n: commit.n, sequence: entry.seq, at: commit.at, place: i, event, commit: kept, policy };
         if (!isLater) trail.before.push(step);
         else if (trail.after.length < keptAfter) trail.after.push(step);
       }
@@ -68,6 +73,10 @@ export async function trailOf(
     given.onProgress?.(source.done);
   }
   return trail;
+}
+
+function isToldWithCommit(event: Event, id: string): boolean {
+  return event.type === "RestBegan" || (event.type === "LeaseGranted" && event.leaseId === id);
 }
 
 function concerns(event: Event, id: string): boolean {
