@@ -40,9 +40,9 @@ export default defineConfig({
     // Never reached on purpose: a test stops waiting earlier, and names the condition that did not come true.
     testTimeout: 60_000,
     hookTimeout: 120_000,
-    // A file that starts brokers and processes keeps a core busy for two thirds of its time, and waits for the remainder.
-    // Two files at once leave a third of a 2-core machine idle; more than three make it miss its own deadlines.
-    maxWorkers: 3,
+    // Real brokers and real processes: more than two files at once make a 2-core machine miss its own deadlines. Three
+    // were tried twice. They took no less time, because each worker has services of its own.
+    maxWorkers: 2,
     // Within a file, too: each of the tests that run at the same time has a thread of its own.
     maxConcurrency: 2,
     // The files of a worker share its modules, its services and the thread of its commands: loading the modules anew
