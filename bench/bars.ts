@@ -1,4 +1,5 @@
 // A plot of rates as SVG, without a library: a panel per number of outstanding requests, a bar per row.
+import { drawing } from "./plot.ts";
 import { median, type Row } from "./report.ts";
 
 const width = 760;
@@ -27,13 +28,5 @@ export function barsOf(rows: readonly Row[]): string {
     y += 8 + panel.length * rowHeight + 30;
   }
   const title = "Leases, cycles and uses a second, median of the rounds";
-  return [
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${y}" font-family="sans-serif" font-size="12">`,
-    `<title>${title}</title>`,
-    `<rect width="100%" height="100%" fill="white"/>`,
-    `<text x="${left}" y="22" font-size="14">${title}</text>`,
-    ...parts,
-    "</svg>",
-    "",
-  ].join("\n");
+  return drawing(title, parts, { width, height: y, left });
 }

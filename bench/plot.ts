@@ -37,8 +37,17 @@ export function plotOf(panels: readonly Panel[], seeds: number): string {
     y = bottom + panelGap;
   }
   const title = `Share of leases that succeeded, ${seeds} seeds: median, 5th to 95th percentile`;
+  return drawing(title, parts, { width, height: y, left });
+}
+
+/** A whole SVG file. @param parts its elements. @param size.left where the title begins. All lengths are in pixels. */
+export function drawing(
+  title: string,
+  parts: readonly string[],
+  { width, height, left }: { width: number; height: number; left: number },
+): string {
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${y}" font-family="sans-serif" font-size="12">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="sans-serif" font-size="12">`,
     `<title>${title}</title>`,
     `<rect width="100%" height="100%" fill="white"/>`,
     `<text x="${left}" y="22" font-size="14">${title}</text>`,

@@ -8,7 +8,7 @@ import { duration, number } from "./words.js";
 
 /**
  * @typedef {{id: string, scheme: string, host: string, port: number, username?: string, exit: string,
- *   labels: Record<string, string>, limits?: any, state: string, until?: number, reasons?: string[],
+ *   labels: Record<string, string>, limits?: import("../events/policy.ts").Limits, state: string, until?: number, reasons?: string[],
  *   leasableAt?: number, epoch: number, score: number, streak: number, usesInWindow: number, usesSinceRest: number, openLeases: number,
  *   totals: Record<string, number>, lastUsedAt?: number}} Proxy
  */
@@ -25,7 +25,7 @@ const sorts = {
 };
 
 /**
- * @param {{proxies: Proxy[], policy?: any, time: () => number, isPast: boolean, sort: string, pool: string, again: () => void,
+ * @param {{proxies: Proxy[], policy?: import("../events/policy.ts").Policy, time: () => number, isPast: boolean, sort: string, pool: string, again: () => void,
  *   selected: ReadonlySet<string>, onSelect: (ids: ReadonlySet<string>) => void}} props
  */
 export function Proxies({ proxies, policy, time, isPast, sort, pool, selected, onSelect, again }) {
@@ -123,10 +123,11 @@ function Why({ proxy: { until, reasons = [] }, time }) {
   return html`<span class="soft">${reasons.join(", ")}, for ${duration(until - time())}</span>`;
 }
 
-/** Uses in the window, of its limit, and when the next use is free. @param {{proxy: Proxy, policy: any, time: () => number}} props */
+/** Uses in the window, of its limit, and when the next use is free. @param {{proxy: Proxy, policy?: import("../events/policy.ts").Policy, time: () => number}} props */
 function Fill({ proxy: { usesInWindow, leasableAt, limits }, policy, time }) {
-  const rate = [limits?.rate ?? policy?.rate ?? []].flat()[0];
-  if (rate === undefined) return policy === undefined ? number(usesInWindow) : html`<span class="soft">no limit</span>`;
+  // A proxy's own `null` is no limit, whatever the policy says.
+  const rate = [limits?.rate === undefined ? policy?.rate : limits.rate].flat()[0];
+  if (!rate) return policy === undefined ? number(usesInWindow) : html`<span class="soft">no limit</span>`;
   const waitMs = leasableAt === undefined ? 0 : leasableAt - time();
   const wait = waitMs > 0 && html` <span class="soft">frees in ${duration(waitMs)}</span>`;
   return html`<meter min="0" max=${rate.limit} value=${usesInWindow} aria-label="Uses in the window"></meter>

@@ -10,7 +10,7 @@ const folder = new URL("../../docs/pictures/", import.meta.url).pathname;
 const executablePath = "/usr/bin/chromium-headless-shell";
 const rounds = 60;
 const countries = ["DE", "FR", "NL", "US"];
-/** What a site may answer: a ban now and then. */
+/** The statuses of a site in turn. Some are bans. */
 const answers = [200, 200, 200, 200, 200, 200, 403, 200, 200, 429, 200, 503];
 
 const dataDir = mkdtempSync(join(tmpdir(), "remuda-pictures-"));
