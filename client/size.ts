@@ -6,6 +6,8 @@
 const forgetMs = 60_000;
 /** Uses follow each other quickly if each takes less than this on average: more than 250 in a second. */
 const quickUseMs = 4;
+/** A short burst is not measured alone. */
+const spanMs = 500;
 
 export class Size {
   #size = 1;
@@ -14,7 +16,10 @@ export class Size {
   #refusedAt = 0;
   readonly #max: number;
   readonly #quickMax: number | undefined;
-  #usedUpAt = Number.NEGATIVE_INFINITY;
+  /** The uses since then, and whether those of the span before it followed each other quickly. */
+  #since = performance.now();
+  #uses = 0;
+  #isQuick = false;
 
   /** @param quickMax the most while uses follow each other quickly. Absent: `max`, however quickly. */
   constructor(max: number, quickMax?: number) {
@@ -42,9 +47,14 @@ export class Size {
   }
 
   usedUp(uses: number): void {
-    const tookMs = performance.now() - this.#usedUpAt;
-    this.#usedUpAt = performance.now();
-    const most = tookMs < uses * quickUseMs ? (this.#quickMax ?? this.#max) : this.#max;
+    const tookMs = performance.now() - this.#since;
+    if (tookMs >= spanMs) {
+      this.#isQuick = tookMs < this.#uses * quickUseMs;
+      this.#since = performance.now();
+      this.#uses = 0;
+    }
+    this.#uses += uses;
+    const most = this.#isQuick ? (this.#quickMax ?? this.#max) : this.#max;
     this.#size = Math.min(most, Math.max(this.#size, uses * 2));
   }
 

@@ -217,8 +217,8 @@ function withExtras(proxy: ProxyAddress, fields: Fields, refusal: (why: string) 
 function extra(value: unknown): Record<string, unknown> | "broken" | undefined {
   if (isObject(value)) return value;
   if (typeof value !== "string" || !/^\s*\{/.test(value)) return undefined;
-  if (!mayBeJsonObject(value)) return "broken";
   try {
+    if (!mayBeJsonObject(value)) return "broken"; // A very long text may be too much for it.
     const parsed: unknown = JSON.parse(value);
     return isObject(parsed) ? parsed : "broken";
   } catch {

@@ -75,7 +75,8 @@ export class Gateway {
     const from = { credentials, socket: client, rawHeaders: request.rawHeaders };
     const admitted = "code" in read ? badRequest(read) : this.#admit("connect", from, read);
     const refuse = (answer: Answer, rest: Buffer): void => {
-      if (answer.isLast === true) return void client.end(textOf(answer, { connection: "close" }));
+      if (answer.isLast === true)
+        return void client.end(textOf(answer, { connection: "close" }), () => client.destroySoon());
       client.write(textOf(answer));
       // The connection stays open: the client may send its login now.
       if (rest.length > 0) client.unshift(rest);

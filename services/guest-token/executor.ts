@@ -14,7 +14,7 @@ import { type Bus, requestOn } from "../../runtime/bus.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { Defects } from "../../runtime/defects.ts";
 import { resultOr } from "../../runtime/fault.ts";
-import { brokerNow, streamInfo, unlessGone } from "../../runtime/jetstream-api.ts";
+import { brokerNow, streamInfo } from "../../runtime/jetstream-api.ts";
 import { Restarts } from "../../runtime/restarts.ts";
 import { StreamNews } from "../../runtime/stream-news.ts";
 import { type Place, tail } from "../../runtime/tail.ts";
@@ -153,9 +153,8 @@ export class Executor {
 
   async #follow(pool: string, deadlineMs: number, signal: AbortSignal): Promise<void> {
     const { log, buses } = this.#ports;
-    const onTrouble = unlessGone((error) =>
-      log.warn({ pool, why: String(error) }, "the ledger cannot be followed; trying again"),
-    );
+    const onTrouble = (error: unknown): void =>
+      log.warn({ pool, why: String(error) }, "the ledger cannot be followed; trying again");
     const from = this.#readTo.get(pool) ?? (await this.#placeBefore(deadlineMs + lateMs, signal));
     const ledger = { bus: buses.events, stream: ledgerStream, subject: ledgerSubject(pool) };
     for await (const { seq, storedAt, bytes } of tail({ ...ledger, from, news: this.#news, signal, onTrouble })) {

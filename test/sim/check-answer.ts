@@ -33,7 +33,7 @@ export function checkAnswer(court: Court, ask: Ask): void {
 function checkLeases(court: Court, ask: Ask, answer: Record<string, unknown>): void {
   const count = ask.body["count"] as number | undefined;
   const leases = leasesIn(answer);
-  if ((answer["leases"] === undefined) !== (count === undefined) || leases.length > (count ?? 1))
+  if ((answer["leases"] === undefined) !== (count === undefined) || leases.length === 0 || leases.length > (count ?? 1))
     court.find("answer", `a request with count ${count} is answered with ${leases.length} leases`);
   for (const lease of leases) checkLease(court, ask, { ...lease });
   const exits = new Set(leases.map(({ leaseId }) => court.book.leases.get(leaseId)?.exit));
